@@ -1,0 +1,45 @@
+"""`make test`: house rules, library notebooks, run notebooks (smoke), pytest. Prints the time of each part and a closing count."""
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+def part(name: str, command: list[str], env: dict | None = None) -> tuple[str, bool, float]:
+    "Run one part of the tests with its output on the screen."
+    print(f"\n== {name}: {' '.join(str(c) for c in command)}", flush=True)
+    start = time.time()
+    r = subprocess.run([str(c) for c in command], cwd=ROOT, env={**os.environ, **(env or {})})
+    return name, r.returncode == 0, time.time() - start
+
+
+def main() -> int:
+    workers = str(min(4, os.cpu_count() or 1))
+    one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    if not os.environ.get("HUMANBODY_SAMPLES"):
+        print("tests: HUMANBODY_SAMPLES is not set; tests on genuine sample files will say that they did not run")
+    if not shutil.which("chromium"):
+        print("tests: no chromium on this machine; the browser tests will not run")
+    rows = [
+        part("house rules", [sys.executable, "tests/check_house.py"]),
+        part("library notebooks", [BIN / "nbdev_test", "--n_workers", workers, "--do_print"], one),
+        part("run notebooks", [sys.executable, "-m", "humanbody.runner", "smoke", "--out", "tests/_out/smoke"], one),
+        part("pytest", [sys.executable, "-m", "pytest", "-q", "-ra", "--durations=8", "tests"], one),
+    ]
+    print("\n== summary")
+    for name, good, seconds in rows:
+        print(f"   {'passed' if good else 'FAILED':7s} {name:18s} {seconds:6.0f} s")
+    good = sum(g for _, g, _ in rows)
+    print(f"{good} passed, {len(rows) - good} failed")
+    return 0 if good == len(rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
