@@ -5,172 +5,48 @@
 # %% ../nbs/04_body.ipynb #32c150d1
 from __future__ import annotations
 
-import contextlib
-import copy
-import hashlib
-import io
-import json
-import math
 import pickle
-import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .data.files import atomic_write, load_npy, load_npz, load_pickle
+from .data.files import atomic_write, load_npz
+from humanbody.regressor import (
+    Regressor,
+    load_regressor,
+    num_tree_joints,
+    table_regressor,
+    topology_id,
+    vertex_tables,
+)
 from .skeleton import Skeleton, get_skeleton
+from .skinning import BodyOutput, Plan, check_inputs, chain_joints, make_tree, skin_blocks
+from humanbody.smplfile import (
+    GENDERS,
+    SmplxBody,
+    check_smpl_arrays,
+    find_smpl_file,
+    make_smplx_body,
+    read_smpl_arrays,
+)
+
+_all_ = ["topology_id", "Regressor", "load_regressor", "SmplxBody", "BodyOutput"]
 
 # %% auto #0
-__all__ = ['topology_id', 'Regressor', 'load_regressor', 'BodyOutput', 'Body', 'SmplxBody', 'load_body']
+__all__ = ['Body', 'load_body', 'write_smpl_pkl', 'topology_id', 'Regressor', 'load_regressor', 'SmplxBody', 'BodyOutput']
 
-# %% ../nbs/04_body.ipynb #0922ef62
-def topology_id(
-    faces: np.ndarray | Tensor,  # (F,3) vertex numbers
-) -> str:
-    "Return the identity of a mesh layout: the first 16 hex digits of the sha256 of its faces as int32."
-    array = np.ascontiguousarray(np.asarray(faces).astype(np.int32))
-    if array.ndim != 2 or array.shape[1] != 3:
-        raise ValueError(f"expected faces (F,3), found shape {array.shape}")
-    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
-
-# %% ../nbs/04_body.ipynb #ac12cb5e
-@dataclass(frozen=True, eq=False)
-class Regressor:
-    "Weights that turn the vertices of one mesh layout into the points of a skeleton (sparse triplets)."
-    skeleton: str  # name of the joint set, one row per joint
-    topology_id: str  # the mesh layout the vertex numbers belong to
-    num_vertices: int  # V
-    rows: np.ndarray  # (N,) joint index
-    cols: np.ndarray  # (N,) vertex index
-    vals: np.ndarray  # (N,) weight
-
-    def dense(self) -> np.ndarray:
-        "Return the matrix (J,V) float64."
-        out = np.zeros((get_skeleton(self.skeleton).num_joints, self.num_vertices))
-        np.add.at(out, (self.rows, self.cols), self.vals)
-        return out
-
-    def require(self, topology: str, what: str = "the body") -> None:
-        "Raise ValueError unless the regressor was made for this mesh layout."
-        if topology != self.topology_id:
-            raise ValueError(f"the {self.skeleton} regressor was made for topology {self.topology_id}, {what} has topology "
-                             f"{topology}; vertex numbers do not carry over: use a regressor made for this body")
-
-    def __call__(self, vertices: Tensor) -> Tensor:  # (...,V,3) -> (...,J,3)
-        "Apply the regressor to posed vertices."
-        if vertices.shape[-2:] != (self.num_vertices, 3):
-            raise ValueError(f"expected vertices (...,{self.num_vertices},3), found {tuple(vertices.shape)}")
-        used, where = np.unique(self.cols, return_inverse=True)
-        small = vertices.new_zeros(get_skeleton(self.skeleton).num_joints, len(used))
-        put = [torch.as_tensor(i.astype(np.int64), device=vertices.device) for i in (self.rows, where)]
-        small.index_put_(put, torch.as_tensor(self.vals).to(small), accumulate=True)
-        return small @ vertices[..., torch.as_tensor(used.astype(np.int64), device=vertices.device), :]
-
-# %% ../nbs/04_body.ipynb #bdc91a8b
-def load_regressor(
-    path: str | Path,  # .npy (J,V), or .npz with the member J_regressor or rows/cols/vals as saved by this workbook
-    skeleton: str,  # name of the joint set the rows follow
-    topology_id: str | None = None,  # layout the columns are numbered for; required unless the file carries it
-) -> Regressor:
-    "Read a joint regressor; the file or the caller must say which mesh it was made for."
-    path, sk = Path(path), get_skeleton(skeleton)
-    if path.suffix == ".npz":
-        data = load_npz(path)
-        if "J_regressor" not in data:
-            raise ValueError(f"{path}: expected a member J_regressor (J,V), found {', '.join(data)}")
-        matrix, stored = np.asarray(data["J_regressor"]), data.get("topology_id")
-        topology_id = topology_id or (None if stored is None else str(stored))
-    else:
-        matrix = load_npy(path)
-    if matrix.ndim != 2 or matrix.shape[0] != sk.num_joints or not np.isfinite(matrix).all():
-        raise ValueError(f"{path}: expected a finite matrix (J,V) with {sk.num_joints} rows for skeleton {sk.name}, "
-                         f"found shape {matrix.shape}; pass the skeleton it was made for")
-    if topology_id is None:
-        raise ValueError(f"{path}: the file does not say which mesh its {matrix.shape[1]} columns belong to; pass "
-                         "topology_id=body.topology_id of the body it was made for")
-    rows, cols = np.nonzero(matrix)
-    return Regressor(sk.name, topology_id, matrix.shape[1], rows, cols, matrix[rows, cols].astype(np.float64))
-
-# %% ../nbs/04_body.ipynb #fadba75a
-_CROSS = ((0, 0, 0, 0, 0, -1, 0, 1, 0), (0, 0, 1, 0, 0, 0, -1, 0, 0), (0, -1, 0, 1, 0, 0, 0, 0, 0))
-
-
-@lru_cache(maxsize=16)
-def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    "Return the generators (3,9) of the cross product and the flat identity (9,)."
-    return torch.tensor(_CROSS, dtype=dtype, device=device), torch.eye(3, dtype=dtype, device=device).reshape(-1)
-
-
-def _rodrigues(rotvec: Tensor) -> Tensor:  # (...,3) rotation vectors -> (...,3,3)
-    "Turn rotation vectors into matrices, with finite gradients at zero."
-    cross, eye = _constants(rotvec.dtype, rotvec.device)
-    angle = (rotvec.square().sum(-1, keepdim=True) + 1e-30).sqrt()
-    outer = (rotvec[..., :, None] * rotvec[..., None, :]).flatten(-2)
-    flat = torch.addcmul((torch.sinc(angle / math.pi) * rotvec) @ cross, angle.cos(), eye)
-    return torch.addcmul(flat, 0.5 * torch.sinc(angle / (2 * math.pi)).square(), outer).unflatten(-1, (3, 3))
-
-# %% ../nbs/04_body.ipynb #68940d03
-class _Tree(NamedTuple):
-    "The kinematic tree by depth: parents come one level before their children."
-    joints: tuple  # per level: slice or (n,) joint indices
-    above: tuple  # per level after the first: (n,) positions of the parents within the level before
-    back: Tensor | None  # (J,) puts concatenated levels into joint order; None when they are
-    above_all: Tensor  # (J-1,) parents of all joints but the root
-    chain: Tensor  # (J,J) 1 where column is row's ancestor or row itself
-
-
-def _make_tree(parents: tuple[int, ...], like: Tensor) -> _Tree:
-    "Sort the joints by depth."
-    depth = [0]
-    for p in parents[1:]:
-        depth.append(depth[p] + 1)
-    levels = [[j for j, d in enumerate(depth) if d == k] for k in range(max(depth) + 1)]
-    index = lambda x: torch.tensor(x, dtype=torch.long, device=like.device)
-    above = tuple(index([levels[k].index(parents[j]) for j in lv]) for k, lv in enumerate(levels[1:]))
-    order = sum(levels, [])
-    chain = torch.eye(len(parents), dtype=like.dtype, device=like.device)
-    for j, p in enumerate(parents[1:], 1):
-        chain[j] += chain[p]
-    straight = order == sorted(order)
-    joints = tuple(slice(lv[0], lv[-1] + 1) if straight else index(lv) for lv in levels)
-    return _Tree(joints, above, None if straight else index(np.argsort(order)), index(parents[1:]), chain)
-
-
-def _chain(
-    tree: _Tree,
-    rot: Tensor,  # (B,J,3,3) rotation of each joint against its parent
-    rest: Tensor,  # (B or 1,J,3) joints in the rest pose
-) -> tuple[Tensor, Tensor]:
-    "Follow the tree level by level: rotations (B,J,3,3) and positions (B,J,3) in body space."
-    level = rot[:, tree.joints[0]]
-    done = [level]
-    for above, joints in zip(tree.above, tree.joints[1:]):
-        level = level.index_select(1, above) @ rot[:, joints]
-        done.append(level)
-    world = torch.cat(done, 1)
-    world = world if tree.back is None else world[:, tree.back]
-    step = rest[:, 1:] - rest.index_select(1, tree.above_all)
-    step = (world.index_select(1, tree.above_all) @ step[..., None])[..., 0]
-    step = torch.cat([rest[:, :1].expand(len(rot), 1, 3), step], 1)
-    return world, tree.chain @ step
-
-# %% ../nbs/04_body.ipynb #301d99e8
-class BodyOutput(NamedTuple):
-    "What a posed body gives back."
-    vertices: Tensor  # (...,V,3) metres
-    joints: Tensor  # (...,J,3) metres, the joints the body turns about
-
-
+# %% ../nbs/04_body.ipynb #7604a045
 @dataclass(frozen=True, eq=False, repr=False)
 class Body:
     "An SMPL-format body. Call it with betas, pose and trans; it is immutable and safe to share."
+
     name: str
     kind: str  # "free", "smpl" or "other": which vertex tables apply
     gender: str
@@ -189,9 +65,15 @@ class Body:
     _cache: dict = field(default_factory=dict)
 
     v_template = property(lambda self: self.template_t.T, doc="Rest shape (V,3).")
-    pose_t = property(lambda self: self.blend_t[: 9 * len(self.parents) - 9], doc="Pose correctives (P,3,V).")
-    shape_t = property(lambda self: self.blend_t[9 * len(self.parents) - 9 :], doc="Shape directions (K,3,V).")
-    shapedirs = property(lambda self: self.shape_t.permute(2, 1, 0), doc="Shape directions (V,3,K).")
+    pose_t = property(
+        lambda self: self.blend_t[: 9 * len(self.parents) - 9], doc="Pose correctives (P,3,V)."
+    )
+    shape_t = property(
+        lambda self: self.blend_t[9 * len(self.parents) - 9 :], doc="Shape directions (K,3,V)."
+    )
+    shapedirs = property(
+        lambda self: self.shape_t.permute(2, 1, 0), doc="Shape directions (V,3,K)."
+    )
     posedirs = property(lambda self: self.pose_t.permute(2, 1, 0), doc="Pose correctives (V,3,P).")
     weights = property(lambda self: self.weights_t.T, doc="Skinning weights (V,J).")
     num_betas = property(lambda self: len(self.shape_t), doc="Shape coefficients in use.")
@@ -201,19 +83,159 @@ class Body:
     device = property(lambda self: self.template_t.device)
 
     def __repr__(self) -> str:
-        return (f"Body({self.name}: {self.gender}, {self.num_vertices} vertices, {self.num_joints} joints, {self.num_betas} of "
-                f"{self.available_betas} shape directions, topology {self.topology_id}, {self.dtype}, {self.device})")
+        return (
+            f"Body({self.name}: {self.gender}, {self.num_vertices} vertices, {self.num_joints} joints, {self.num_betas} of "
+            f"{self.available_betas} shape directions, topology {self.topology_id}, {self.dtype}, {self.device})"
+        )
 
-# %% ../nbs/04_body.ipynb #40f16a64
-class _Plan(NamedTuple):
-    "The arrays of the vertices in use, flattened for the matrix products."
-    template: Tensor  # (3n,)
-    blend: Tensor  # (P+K,3n) pose correctives, then shape directions
-    weights: Tensor  # (J,n)
-    sparse: Tensor | None = None  # (3n,P) correctives in compressed rows, for bodies where most of them are zero
-    points: Tensor | None = None  # (Js,J+n) rows over the body's joints and the n vertices
+# %% ../nbs/04_body.ipynb #70d7dabc
+def _to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Body:
+    "Return the body on another device or in another floating-point type."
+    floats = ("template_t", "blend_t", "weights_t", "J_regressor")
+    moved = {k: getattr(self, k).to(device=device, dtype=dtype) for k in floats}
+    moved.update(
+        {k: v.to(device=device) for k in ("faces", "mirror") if (v := getattr(self, k)) is not None}
+    )
+    return replace(self, **moved, _cache={})
 
 
+Body.to = _to
+
+# %% ../nbs/04_body.ipynb #6906d8c2
+def _make_body(
+    raw: dict,  # SMPL arrays
+    name: str,
+    gender: str,
+    num_betas: int,
+    path: Any,
+    **extra: Any,  # further fields of Body
+) -> Body:
+    "Build a float64 Body from SMPL arrays."
+    a, parents = check_smpl_arrays(raw, path)
+    available = a["shapedirs"].shape[-1]
+    if not 0 < num_betas <= available:
+        raise ValueError(
+            f"{path}: expected num_betas from 1 to {available}, the shape directions in the file; got {num_betas}"
+        )
+    t = lambda x: torch.tensor(np.ascontiguousarray(x), dtype=torch.float64)
+    faces = torch.tensor(a["f"].astype(np.int64))
+    mirror = (
+        torch.tensor(np.asarray(raw["vert_sym_idxs"]).astype(np.int64))
+        if "vert_sym_idxs" in raw
+        else None
+    )
+    fields = dict(kind=_kind(a), mirror=mirror) | extra
+    return Body(
+        name=name,
+        gender=gender,
+        topology_id=topology_id(faces),
+        template_t=t(a["v_template"].T),
+        blend_t=t(
+            np.concatenate([a["posedirs"], a["shapedirs"][..., :num_betas]], 2).transpose(2, 1, 0)
+        ),
+        weights_t=t(a["weights"].T),
+        J_regressor=t(a["J_regressor"]),
+        faces=faces,
+        parents=parents,
+        available_betas=available,
+        **fields,
+    )
+
+# %% ../nbs/04_body.ipynb #e002d4cd
+def _kind(a: dict[str, np.ndarray]) -> str:
+    "Tell a mesh with SMPL's numbers of vertices, faces and joints from any other."
+    tables = vertex_tables()
+    size = (len(a["v_template"]), len(a["f"]), a["kintree_table"].shape[1])
+    return (
+        "smpl"
+        if size
+        == (
+            tables["num_vertices"]["smpl"],
+            tables["num_faces"]["smpl"],
+            get_skeleton("smpl_24").num_joints,
+        )
+        else "other"
+    )
+
+# %% ../nbs/04_body.ipynb #3b5a10de
+@lru_cache(maxsize=1)
+def _free_body() -> Body:
+    "Read the body that ships with the workbook (float64)."
+    path = Path(str(files("humanbody").joinpath("assets/free_body.npz")))
+    raw = load_npz(path)
+    V = len(raw["v_template"])
+    triplets = lambda key: tuple(
+        np.asarray(raw[f"{key}_{part}"]) for part in ("rows", "cols", "vals")
+    )
+    rows, cols, vals = triplets("J_regressor")
+    raw["J_regressor"] = np.zeros((len(raw["parents"]), V))
+    raw["J_regressor"][rows, cols] = vals
+    raw["posedirs"] = raw["posedirs_q"] * np.float64(raw["posedirs_step"])
+    raw["kintree_table"] = np.stack(
+        [raw["parents"].astype(np.int64), np.arange(len(raw["parents"]))]
+    )
+    raw["f"], identity = raw["faces"], str(raw["topology_id"])
+    if identity != topology_id(raw["f"]):
+        raise ValueError(
+            f"{path}: states topology {identity}, its faces have {topology_id(raw['f'])}; reinstall humanbody"
+        )
+    names = [k[4:-5] for k in raw if k.startswith("reg_") and k.endswith("_rows")]
+    regressors = {n: Regressor(n, identity, V, *triplets(f"reg_{n}")) for n in names}
+    markers = {str(n): int(v) for n, v in zip(raw["marker_names"], raw["marker_vertices"])}
+    return _make_body(
+        raw,
+        "free",
+        "neutral",
+        raw["shapedirs"].shape[-1],
+        path,
+        kind="free",
+        regressors=regressors,
+        markers=markers,
+        mirror=torch.tensor(raw["mirror"].astype(np.int64)),
+        notice=str(raw.get("notice", "")),
+    )
+
+# %% ../nbs/04_body.ipynb #7e525422
+def load_body(
+    name_or_path: str
+    | Path = "free",  # "free"; an SMPL file (.pkl, .npz); or a folder holding SMPL_NEUTRAL.pkl and the like
+    gender: str = "neutral",  # which file of a folder: neutral, male, female
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    num_betas: int = 10,  # shape directions to keep; SMPL files hold up to 300 and the rest is cut off
+) -> Body:
+    "Load a body; SMPL-H and SMPL-X files come back as a `SmplxBody`."
+    if gender not in GENDERS:
+        raise ValueError(f"expected gender to be one of {', '.join(GENDERS)}, got {gender!r}")
+    if str(name_or_path) == "free":
+        if gender != "neutral":
+            raise ValueError(
+                f"the free body is neutral (its shape coefficients cover both sexes), got gender={gender!r}"
+            )
+        body = _free_body()
+        if not 0 < num_betas <= body.available_betas:
+            raise ValueError(
+                f"expected num_betas from 1 to {body.available_betas} for the free body, got {num_betas}"
+            )
+        kept = len(body.pose_t) + num_betas
+        return replace(body, blend_t=body.blend_t[:kept]).to(device, dtype)
+    path = find_smpl_file(Path(name_or_path), gender)
+    raw = read_smpl_arrays(path)
+    gender = next((g for g in ("female", "male", "neutral") if g in path.stem.lower()), gender)
+    if "lmk_faces_idx" in raw or "hands_componentsl" in raw:
+        return make_smplx_body(raw, path, gender, num_betas, dtype).to(device)
+    body = _make_body(raw, path.stem, gender, num_betas, path)
+    if body.topology_id == _free_body().topology_id:  # the free body written as an SMPL file
+        body = replace(
+            body,
+            **{
+                k: getattr(_free_body(), k)
+                for k in ("kind", "mirror", "markers", "regressors", "notice")
+            },
+        )
+    return body.to(device, dtype)
+
+# %% ../nbs/04_body.ipynb #bb853b09
 def _cached(body: Body, key: Any, make) -> Any:
     "Return the derived value `key`, made once per body."
     if key not in body._cache:
@@ -221,66 +243,25 @@ def _cached(body: Body, key: Any, make) -> Any:
     return body._cache[key]
 
 
-def _full_plan(body: Body) -> _Plan:
+def _full_plan(body: Body) -> Plan:
     "Use all vertices; correctives that are mostly zero are stored sparse."
     pose, sparse = body.pose_t.flatten(1), None
     if pose.count_nonzero() < 0.15 * pose.numel():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch announces that compressed rows are a beta feature
+            warnings.simplefilter(
+                "ignore"
+            )  # torch announces that compressed rows are a beta feature
             sparse = pose.T.to_sparse_csr()
-    return _Plan(body.template_t.flatten(), body.blend_t.flatten(1), body.weights_t, sparse)
+    return Plan(body.template_t.flatten(), body.blend_t.flatten(1), body.weights_t, sparse)
 
-
-def _point_plan(body: Body, regressor: Regressor | None, skeleton: Skeleton) -> _Plan:
-    "Use only the vertices a skeleton needs; points the body itself turns about come from the kinematic tree."
-    own = get_skeleton("smpl_24")
-    tree_row = [own.joints.index(n) if n in own.joints and len(own.joints) == body.num_joints else -1 for n in skeleton.joints]
-    matrix = np.zeros((skeleton.num_joints, body.num_vertices)) if regressor is None else regressor.dense()
-    matrix[[j for j, k in enumerate(tree_row) if k >= 0]] = 0
-    used = np.unique(np.nonzero(matrix)[1])
-    points = np.zeros((skeleton.num_joints, body.num_joints + len(used)))
-    points[:, body.num_joints :] = matrix[:, used]
-    for j, k in enumerate(tree_row):
-        if k >= 0:
-            points[j, k] = 1
-    index = torch.as_tensor(used.astype(np.int64), device=body.device)
-    return _Plan(body.template_t[:, index].flatten(), body.blend_t[..., index].flatten(1), body.weights_t[:, index], None,
-                 torch.as_tensor(points, dtype=body.dtype, device=body.device))
-
-# %% ../nbs/04_body.ipynb #b0506a38
-def _blend(plan: _Plan, betas: Tensor, rot: Tensor) -> Tensor:
-    "Add shape directions and pose correctives to the template: (B,3n). Shapes shared by all frames are added once."
-    eye = _constants(rot.dtype, rot.device)[1]
-    feature = (rot[:, 1:].flatten(2) - eye).flatten(1)  # (B,P)
-    P = feature.shape[1]
-    if plan.sparse is not None:
-        return (plan.sparse @ feature.T).T.contiguous() + torch.addmm(plan.template, betas, plan.blend[P:])
-    if len(betas) == 1:
-        return torch.addmm(torch.addmm(plan.template, betas, plan.blend[P:]), feature, plan.blend[:P])
-    return torch.addmm(plan.template, torch.cat([feature, betas], 1), plan.blend)
-
-
-def _skin(
-    plan: _Plan,
-    betas: Tensor,  # (B or 1,K)
-    rot: Tensor,  # (B,J,3,3)
-    world: Tensor,  # (B,J,3,3) rotations in body space
-    shift: Tensor,  # (B,J,3) where each joint's transform sends the origin
-) -> Tensor:
-    "Blend, correct and skin the vertices of a plan: (B,3,n)."
-    B, n = len(rot), plan.weights.shape[1]
-    rest = _blend(plan, betas, rot).view(B, 1, 3, n)
-    move = torch.cat([world, shift[..., None]], -1).flatten(2).transpose(1, 2)  # (B,12,J)
-    move = (move.reshape(B * 12, -1) @ plan.weights).view(B, 3, 4, n)
-    out = torch.addcmul(move[:, :, 3], move[:, :, 0], rest[:, :, 0])
-    return torch.addcmul(torch.addcmul(out, move[:, :, 1], rest[:, :, 1]), move[:, :, 2], rest[:, :, 2])
-
-
+# %% ../nbs/04_body.ipynb #897ce177
 def _rest_joints(body: Body, betas: Tensor) -> Tensor:
     "Return the joints of the rest shape (B or 1,J,3) from a regressor applied to the blend shapes once."
+
     def make():
         reg = body.J_regressor.T
         return (body.template_t @ reg).T.flatten(), (body.shape_t @ reg).transpose(1, 2).flatten(1)
+
     template, shape = _cached(body, "rest_joints", make)
     return torch.addmm(template, betas, shape).view(len(betas), -1, 3)
 
@@ -288,70 +269,73 @@ def _rest_joints(body: Body, betas: Tensor) -> Tensor:
 def _pose(body: Body, betas: Tensor, rot: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "Return world rotations (B,J,3,3), joint positions (B,J,3) and transforms' shifts (B,J,3)."
     rest = _rest_joints(body, betas)
-    world, position = _chain(_cached(body, "tree", lambda: _make_tree(body.parents, body.template_t)), rot, rest)
+    world, position = chain_joints(
+        _cached(body, "tree", lambda: make_tree(body.parents, body.template_t)), rot, rest
+    )
     return world, position, position - (world @ rest[..., None])[..., 0]
 
-# %% ../nbs/04_body.ipynb #24163f8e
-def _inputs(body: Body, betas: Any, pose: Any, trans: Any) -> tuple[torch.Size, Tensor, Tensor, Tensor | None]:
-    "Check and flatten the inputs: leading shape, betas (B or 1,K), rotations (B,J,3,3), trans (B or 1,3)."
-    J, K = body.num_joints, body.num_betas
-    like = dict(dtype=body.dtype, device=body.device)
-    betas = torch.zeros(K, **like) if betas is None else torch.as_tensor(betas, **like)
-    pose = torch.zeros(J, 3, **like) if pose is None else torch.as_tensor(pose, **like)
-    trans = None if trans is None else torch.as_tensor(trans, **like)
-    if betas.ndim < 1 or betas.shape[-1] != K:
-        raise ValueError(f"expected betas (...,{K}), found {tuple(betas.shape)}; the body was loaded with {K} of its "
-                         f"{body.available_betas} shape directions, see load_body(num_betas=)")
-    if pose.shape[-3:] == (J, 3, 3):
-        rot, lead = pose, pose.shape[:-3]
-    elif pose.shape[-2:] == (J, 3):
-        rot, lead = _rodrigues(pose), pose.shape[:-2]
-    else:
-        raise ValueError(f"expected pose (...,{J},3) rotation vectors or (...,{J},3,3) matrices, found {tuple(pose.shape)}; "
-                         f"a flat pose (B,{3 * J}) becomes pose.reshape(-1,{J},3)")
-    if trans is not None and (trans.ndim < 1 or trans.shape[-1] != 3):
-        raise ValueError(f"expected trans (...,3) in metres, found {tuple(trans.shape)}")
-    others = {betas.shape[:-1], lead if trans is None else trans.shape[:-1]} - {lead, torch.Size([]), torch.Size([1] if lead else [])}
-    try:
-        lead = torch.broadcast_shapes(lead, *others) if others else lead
-    except RuntimeError:
-        raise ValueError(f"betas {tuple(betas.shape)}, pose {tuple(pose.shape)} and trans "
-                         f"{None if trans is None else tuple(trans.shape)} have leading shapes that do not broadcast") from None
-    betas = betas.reshape(1, K) if betas.numel() == K else betas.expand(*lead, K).reshape(-1, K)
-    trans = None if trans is None else trans.expand(*lead, 3).reshape(-1, 3)
-    return lead, betas, rot.expand(*lead, J, 3, 3).reshape(-1, J, 3, 3), trans
-
-# %% ../nbs/04_body.ipynb #8d9f0e0a
-_BLOCK = 16 * 2**20  # numbers a block of frames may need for its blended transforms (64 MB in float32)
-
-
-def _blocks(plan: _Plan, betas: Tensor, *args: Tensor) -> Tensor:
-    "Skin in blocks of frames so that long sequences need bounded memory: (B,3,n)."
-    size = max(1, _BLOCK // (12 * plan.weights.shape[1]))
-    if len(args[0]) <= size:
-        return _skin(plan, betas, *args)
-    pick = lambda x, i: x if len(x) == 1 else x[i : i + size]
-    return torch.cat([_skin(plan, pick(betas, i), *(x[i : i + size] for x in args)) for i in range(0, len(args[0]), size)])
-
-
+# %% ../nbs/04_body.ipynb #07c11e1d
 def _call(
     self,
     betas: Tensor | None = None,  # (...,K) shape; None is the mean shape
-    pose: Tensor | None = None,  # (...,J,3) rotation vectors or (...,J,3,3) matrices; None is the rest pose
+    pose: Tensor
+    | None = None,  # (...,J,3) rotation vectors or (...,J,3,3) matrices; None is the rest pose
     trans: Tensor | None = None,  # (...,3) metres, added last
 ) -> BodyOutput:
     "Pose the body: vertices (...,V,3) and joints (...,J,3) in metres; leading dimensions broadcast."
-    lead, betas, rot, trans = _inputs(self, betas, pose, trans)
+    lead, betas, rot, trans = check_inputs(self, betas, pose, trans)
     world, position, shift = _pose(self, betas, rot)
     plan = _cached(self, "full", lambda: _full_plan(self))
-    vertices = _blocks(plan, betas, rot, world, shift)
+    vertices = skin_blocks(plan, betas, rot, world, shift)
     if trans is not None:
         vertices, position = vertices + trans[:, :, None], position + trans[:, None]
     vertices = vertices.transpose(1, 2).contiguous()
-    return BodyOutput(vertices.view(*lead, *vertices.shape[1:]), position.view(*lead, *position.shape[1:]))
+    return BodyOutput(
+        vertices.view(*lead, *vertices.shape[1:]), position.view(*lead, *position.shape[1:])
+    )
 
 
 Body.__call__ = _call
+
+# %% ../nbs/04_body.ipynb #8a93fafc
+def _point_plan(body: Body, regressor: Regressor | None, num_points: int, tree: int) -> Plan:
+    "Use only the vertices a skeleton needs; its first `tree` points are the body's own joints."
+    J = body.num_joints
+    matrix = np.zeros((num_points, body.num_vertices)) if regressor is None else regressor.dense()
+    matrix[:tree] = 0
+    used = np.unique(np.nonzero(matrix)[1])
+    points = np.concatenate(
+        [np.eye(num_points, J) * (np.arange(num_points) < tree)[:, None], matrix[:, used]], 1
+    )
+    index = torch.as_tensor(used.astype(np.int64), device=body.device)
+    return Plan(
+        body.template_t[:, index].flatten(),
+        body.blend_t[..., index].flatten(1),
+        body.weights_t[:, index],
+        points=torch.as_tensor(points, dtype=body.dtype, device=body.device),
+    )
+
+# %% ../nbs/04_body.ipynb #a9ec4738
+def _regressor(
+    self,
+    skeleton: str | Skeleton,  # joint set
+) -> Regressor:
+    "Return the regressor of a skeleton for this body's mesh; rows named like SMPL joints are those of the rest pose."
+    sk = get_skeleton(skeleton)
+    if sk.name in self.regressors:
+        return self.regressors[sk.name]
+    if self.kind == "smpl" or sk.joints == get_skeleton("smpl_24").joints:
+        make = lambda: table_regressor(
+            "smpl", self.topology_id, sk, self.J_regressor.double().cpu().numpy()
+        )
+        return _cached(self, ("regressor", sk.name), make)
+    raise ValueError(
+        f"{self.name} (topology {self.topology_id}) has no regressor for {sk.name}; it has "
+        f"{', '.join(self.regressors) or 'none'}; load_regressor(path, skeleton, topology_id) reads your own"
+    )
+
+
+Body.regressor = _regressor
 
 # %% ../nbs/04_body.ipynb #6dd3e0b7
 def _joints(
@@ -362,19 +346,23 @@ def _joints(
     skeleton: str | Skeleton | Regressor = "vehs_66",  # joint set, or a regressor of your own
 ) -> Tensor:
     "Return the points (...,Js,3) of a skeleton in metres; only the vertices they need are computed."
-    regressor = skeleton if isinstance(skeleton, Regressor) else None
-    sk = get_skeleton(regressor.skeleton if regressor else skeleton)
-    own = sk.joints == get_skeleton("smpl_24").joints and self.num_joints == sk.num_joints
-    if regressor is None and not own:
-        regressor = self.regressor(sk.name)
+    if isinstance(skeleton, Regressor):
+        key, sk, regressor, tree = skeleton, get_skeleton(skeleton.skeleton), skeleton, 0
+    else:
+        sk = get_skeleton(skeleton)
+        key, tree = (
+            sk.name,
+            num_tree_joints(sk) if self.num_joints == get_skeleton("smpl_24").num_joints else 0,
+        )
+        regressor = None if tree == sk.num_joints else self.regressor(sk)
     if regressor is not None:
         regressor.require(self.topology_id)
-    key = ("points", sk.name) if not isinstance(skeleton, Regressor) else ("points", id(regressor), regressor)
-    plan = _cached(self, key, lambda: _point_plan(self, regressor, sk))
-    lead, betas, rot, trans = _inputs(self, betas, pose, trans)
+    make = lambda: _point_plan(self, regressor, sk.num_joints, tree)
+    plan = _cached(self, ("points", key), make)
+    lead, betas, rot, trans = check_inputs(self, betas, pose, trans)
     world, position, shift = _pose(self, betas, rot)
     if plan.weights.shape[1]:
-        vertices = _blocks(plan, betas, rot, world, shift)
+        vertices = skin_blocks(plan, betas, rot, world, shift)
         position = torch.cat([position, vertices.transpose(1, 2)], 1)
     out = plan.points @ position
     out = out if trans is None else out + trans[:, None]
@@ -383,77 +371,16 @@ def _joints(
 
 Body.joints = _joints
 
-# %% ../nbs/04_body.ipynb #3b5a10de
-@lru_cache(maxsize=1)
-def _vertex_tables() -> dict:
-    "Return the vertex numbers known for the real SMPL and SMPL-X templates."
-    return json.loads(files("humanbody").joinpath("assets/smpl_vertex_ids.json").read_text(encoding="utf-8"))
-
-
-def _table_regressor(kind: str, topology: str, sk: Skeleton, own_rows: np.ndarray | None) -> Regressor:
-    "Build a regressor for a real SMPL(-X) mesh from vertex numbers, means of markers, and its own joint rows (J,V)."
-    tables = _vertex_tables()
-    points = {k.lower(): v for k, v in tables["points"][kind].items()}
-    own = get_skeleton("smpl_24")
-
-    def weights(name: str) -> dict[int, float]:
-        if own_rows is not None and own.has(name):
-            row = own_rows[own.idx(name)]
-            return {int(v): float(row[v]) for v in np.nonzero(row)[0]}
-        if name.lower() in points:
-            return {points[name.lower()]: 1.0}
-        out: dict[int, float] = {}
-        for part, w in tables["centres"][name].items():
-            for v, u in weights(part).items():
-                out[v] = out.get(v, 0.0) + w * u
-        return out
-
-    try:
-        triplets = [(j, v, w) for j, name in enumerate(sk.joints) for v, w in weights(name).items()]
-    except KeyError as e:
-        raise ValueError(f"no vertex numbers are known for point {e.args[0]} of {sk.name} on {kind.upper()}; bring a "
-                         f"regressor matrix: load_regressor(path, '{sk.name}', body.topology_id)") from None
-    rows, cols, vals = (np.array(x) for x in zip(*triplets))
-    return Regressor(sk.name, topology, tables["num_vertices"][kind], rows, cols, vals)
-
-
-def _regressor(
-    self,
-    skeleton: str | Skeleton,  # joint set
-) -> Regressor:
-    "Return the regressor of a skeleton for this body's mesh; rows named like SMPL joints are those of the rest pose."
-    sk = get_skeleton(skeleton)
-    if sk.name in self.regressors:
-        return self.regressors[sk.name]
-    if self.kind == "smpl" or sk.joints == get_skeleton("smpl_24").joints:
-        make = lambda: _table_regressor("smpl", self.topology_id, sk, self.J_regressor.double().cpu().numpy())
-        return _cached(self, ("regressor", sk.name), make)
-    raise ValueError(f"{self.name} (topology {self.topology_id}) has no regressor for {sk.name}; it has "
-                     f"{', '.join(self.regressors) or 'none'}; load_regressor(path, skeleton, topology_id) reads your own")
-
-
-Body.regressor = _regressor
-
-# %% ../nbs/04_body.ipynb #d384bcb0
-def _to(
-    self,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-) -> Body:
-    "Return the body on another device or in another floating-point type."
-    floats = ("template_t", "blend_t", "weights_t", "J_regressor")
-    moved = {k: getattr(self, k).to(device=device, dtype=dtype) for k in floats}
-    moved.update({k: v.to(device=device) for k in ("faces", "mirror") if (v := getattr(self, k)) is not None})
-    return replace(self, **moved, _cache={})
-
-
+# %% ../nbs/04_body.ipynb #17b131f8
 def _flip_vertices(
     self,
     vertices: Tensor,  # (...,V,3) metres
 ) -> Tensor:
     "Mirror a mesh in the plane x = 0: negate x and let each vertex take the place of its partner."
     if self.mirror is None:
-        raise ValueError(f"{self.name} has no mirror table (a real SMPL file has one only if it carries vert_sym_idxs)")
+        raise ValueError(
+            f"{self.name} has no mirror table (a real SMPL file has one only if it carries vert_sym_idxs)"
+        )
     return vertices[..., self.mirror, :] * vertices.new_tensor([-1.0, 1.0, 1.0])
 
 
@@ -465,245 +392,32 @@ def _marker_positions(
     return {name: vertices[..., v, :] for name, v in self.markers.items()}
 
 
-Body.to, Body.flip_vertices, Body.marker_positions = _to, _flip_vertices, _marker_positions
+Body.flip_vertices, Body.marker_positions = _flip_vertices, _marker_positions
 
-# %% ../nbs/04_body.ipynb #a258bcb3
-_NEEDED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
-
-
-def _check_arrays(raw: dict, path: Any) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
-    "Return the SMPL arrays of a file, dense and with agreeing shapes, and the parents."
-    missing = [k for k in _NEEDED if k not in raw]
-    if missing:
-        raise ValueError(f"{path}: not an SMPL model file, {', '.join(missing)} missing; found {', '.join(map(str, list(raw)[:12]))}")
-    dense = lambda x: x.toarray() if hasattr(x, "toarray") else np.asarray(x)
-    a = {k: dense(raw[k]) for k in _NEEDED}
-    table = a["kintree_table"]
-    J, V = table.shape[-1], len(a["v_template"])
-    if a["posedirs"].ndim == 2 and a["posedirs"].shape[1] == 3 * V:
-        a["posedirs"] = a["posedirs"].T.reshape(V, 3, -1)
-    want = dict(v_template=(V, 3), posedirs=(V, 3, 9 * (J - 1)), J_regressor=(J, V), weights=(V, J), kintree_table=(2, J))
-    for k, shape in want.items():
-        if a[k].shape != shape:
-            raise ValueError(f"{path}: {k} expected {shape} (V={V}, J={J}), found {a[k].shape}")
-    if a["shapedirs"].ndim != 3 or a["shapedirs"].shape[:2] != (V, 3) or a["f"].ndim != 2 or a["f"].max() >= V:
-        raise ValueError(f"{path}: expected shapedirs ({V},3,K) and faces (F,3) below {V}, found {a['shapedirs'].shape} "
-                         f"and {a['f'].shape} up to {a['f'].max()}")
-    bad = [k for k in _NEEDED[:5] if not np.isfinite(a[k]).all()]
-    parents = (-1, *(int(p) for p in table[0, 1:]))
-    if bad or any(not 0 <= p < j for j, p in enumerate(parents[1:], 1)):
-        raise ValueError(f"{path}: {'values not finite in ' + ', '.join(bad) if bad else 'a joint comes before its parent'}")
-    return a, parents
-
-
-def _make_body(
-    raw: dict,  # SMPL arrays
-    name: str,
-    gender: str,
-    num_betas: int,
-    path: Any,
-    **extra: Any,  # further fields of Body
-) -> Body:
-    "Build a float64 Body from SMPL arrays."
-    a, parents = _check_arrays(raw, path)
-    available = a["shapedirs"].shape[-1]
-    if not 0 < num_betas <= available:
-        raise ValueError(f"{path}: expected num_betas from 1 to {available}, the shape directions in the file; got {num_betas}")
-    t = lambda x: torch.tensor(np.ascontiguousarray(x), dtype=torch.float64)
-    faces = torch.tensor(a["f"].astype(np.int64))
-    mirror = torch.tensor(np.asarray(raw["vert_sym_idxs"]).astype(np.int64)) if "vert_sym_idxs" in raw else None
-    fields = dict(kind=_kind(a), mirror=mirror) | extra
-    return Body(name=name, gender=gender, topology_id=topology_id(faces), template_t=t(a["v_template"].T),
-                blend_t=t(np.concatenate([a["posedirs"], a["shapedirs"][..., :num_betas]], 2).transpose(2, 1, 0)), weights_t=t(a["weights"].T),
-                J_regressor=t(a["J_regressor"]), faces=faces, parents=parents, available_betas=available, **fields)
-
-
-def _kind(a: dict[str, np.ndarray]) -> str:
-    "Tell a mesh with SMPL's numbers of vertices, faces and joints from any other."
-    tables = _vertex_tables()
-    size = (len(a["v_template"]), len(a["f"]), a["kintree_table"].shape[1])
-    return "smpl" if size == (tables["num_vertices"]["smpl"], tables["num_faces"]["smpl"], get_skeleton("smpl_24").num_joints) else "other"
-
-# %% ../nbs/04_body.ipynb #82fa1fbc
-def _smplx_layer(raw: dict, path: Path, gender: str, num_betas: int, dtype: torch.dtype) -> tuple[str, Any]:
-    "Make the smplx layer of an SMPL-H or SMPL-X file from its arrays."
-    try:
-        import smplx
-        from smplx.utils import Struct
-    except ImportError:
-        raise ImportError(f"{path}: SMPL-H and SMPL-X bodies need the smplx package: pip install smplx "
-                          "(its licence is for non-commercial research)") from None
-    kind = "smplx" if "lmk_faces_idx" in raw else "smplh"
-    a, parents = _check_arrays(raw, path)
-    a["kintree_table"] = np.stack([np.array(parents), np.arange(len(parents))])
-    hands = [f"hands_{what}{side}" for side in "lr" for what in ("components", "mean")]
-    missing = [k for k in (*hands, *(("lmk_bary_coords",) if kind == "smplx" else ())) if k not in raw]
-    if missing:
-        raise ValueError(f"{path}: expected an {kind.upper()} file, {', '.join(missing)} missing")
-    a.update({k: np.asarray(raw[k]) for k in (*hands, "lmk_faces_idx", "lmk_bary_coords") if k in raw})
-    options = dict(gender=gender, num_betas=num_betas, dtype=dtype, use_pca=False, flat_hand_mean=True)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), tempfile.TemporaryDirectory() as tmp:
-        warnings.simplefilter("ignore")
-        if kind == "smplh":
-            return kind, smplx.SMPLHLayer("", data_struct=Struct(**a), **options)
-        np.savez(Path(tmp) / "plain.npz", **a)
-        return kind, smplx.SMPLXLayer(str(Path(tmp) / "plain.npz"), ext="npz", **options)
-
-# %% ../nbs/04_body.ipynb #ac12cb5e1
-@dataclass(frozen=True, eq=False)
-class SmplxBody:
-    "An SMPL-H or SMPL-X body, computed by the smplx package."
-    name: str
-    kind: str  # "smplh" or "smplx"
-    gender: str
-    topology_id: str  # hash of the faces
-    faces: Tensor  # (F,3) int64
-    parents: tuple[int, ...]  # (J,) -1 at the root
-    layer: Any  # smplx layer
-
-    num_betas = property(lambda self: self.layer.shapedirs.shape[-1])
-    num_joints = property(lambda self: len(self.parents))
-    num_vertices = property(lambda self: self.layer.v_template.shape[0])
-    dtype = property(lambda self: self.layer.v_template.dtype)
-    device = property(lambda self: self.layer.v_template.device)
-    available_betas = num_betas
-
-    def __call__(
-        self,
-        betas: Tensor | None = None,  # (...,K)
-        pose: Tensor | None = None,  # (...,J,3) or (...,J,3,3), rows as in the file
-        trans: Tensor | None = None,  # (...,3) metres
-        expression: Tensor | None = None,  # (...,10) SMPL-X only
-    ) -> BodyOutput:
-        "Pose the body: vertices (...,V,3) and joints (...,J,3) in metres."
-        lead, betas, rot, trans = _inputs(self, betas, pose, trans)
-        B, layer = len(rot), self.layer
-        names = ["global_orient", "body_pose", "jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose"]
-        sizes = [1, layer.NUM_BODY_JOINTS, 1, 1, 1, layer.NUM_HAND_JOINTS, layer.NUM_HAND_JOINTS]
-        if self.kind == "smplh":
-            names, sizes = names[:2] + names[5:], sizes[:2] + sizes[5:]
-        extra = {} if expression is None else dict(expression=expression.expand(*lead, -1).reshape(B, -1))
-        parts = dict(zip(names, rot.split(sizes, 1)))
-        out = layer(betas=betas.expand(B, -1), transl=rot.new_zeros(B, 3) if trans is None else trans, pose2rot=False, **parts, **extra)
-        shape = lambda x: x.reshape(*lead, *x.shape[1:])
-        return BodyOutput(shape(out.vertices), shape(out.joints[:, : self.num_joints]))
-
-# %% ../nbs/04_body.ipynb #20241e21
-def _smplx_joints(
-    self,
-    betas: Tensor | None = None,  # (...,K)
-    pose: Tensor | None = None,  # (...,J,3) or (...,J,3,3)
-    trans: Tensor | None = None,  # (...,3) metres
-    skeleton: str | Skeleton | Regressor = "vehs_66",  # joint set, or a regressor of your own
-) -> Tensor:
-    "Return the points (...,Js,3) of a skeleton from the posed mesh."
-    regressor = skeleton if isinstance(skeleton, Regressor) else self.regressor(skeleton)
-    regressor.require(self.topology_id)
-    return regressor(self(betas, pose, trans).vertices)
-
-
-def _smplx_regressor(self, skeleton: str | Skeleton) -> Regressor:
-    "Return the regressor of a skeleton from known vertex numbers (SMPL-H shares SMPL's mesh)."
-    table = "smplx" if self.kind == "smplx" else "smpl"
-    if self.num_vertices != _vertex_tables()["num_vertices"][table]:
-        raise ValueError(f"{self.name}: expected the {_vertex_tables()['num_vertices'][table]} vertices of {self.kind}, found {self.num_vertices}")
-    return _table_regressor(table, self.topology_id, get_skeleton(skeleton), None)
-
-
-def _smplx_to(self, device=None, dtype: torch.dtype | None = None) -> SmplxBody:
-    "Return the body on another device or in another floating-point type."
-    layer = copy.deepcopy(self.layer).to(device=device, dtype=dtype)
-    return replace(self, layer=layer, faces=self.faces.to(device=device))
-
-
-SmplxBody.joints, SmplxBody.regressor, SmplxBody.to = _smplx_joints, _smplx_regressor, _smplx_to
-
-# %% ../nbs/04_body.ipynb #fd16a80a
-def _smplx_body(raw: dict, path: Path, gender: str, num_betas: int, dtype: torch.dtype) -> SmplxBody:
-    "Build a SmplxBody from the arrays of a file."
-    kind, layer = _smplx_layer(raw, path, gender, num_betas, dtype)
-    faces = torch.tensor(np.asarray(layer.faces).astype(np.int64))
-    parents = tuple(int(p) for p in layer.parents)
-    return SmplxBody(path.stem, kind, gender, topology_id(faces), faces, parents, layer)
-
-# %% ../nbs/04_body.ipynb #13ef7b8f
-_GENDERS = ("neutral", "male", "female")
-
-
-@lru_cache(maxsize=1)
-def _free_body() -> Body:
-    "Read the body that ships with the workbook (float64)."
-    path = Path(str(files("humanbody").joinpath("assets/free_body.npz")))
-    raw = load_npz(path)
-    V = len(raw["v_template"])
-    triplets = lambda key: tuple(np.asarray(raw[f"{key}_{part}"]) for part in ("rows", "cols", "vals"))
-    rows, cols, vals = triplets("J_regressor")
-    raw["J_regressor"] = np.zeros((len(raw["parents"]), V))
-    raw["J_regressor"][rows, cols] = vals
-    raw["posedirs"] = raw["posedirs_q"] * np.float64(raw["posedirs_step"])
-    raw["kintree_table"] = np.stack([raw["parents"].astype(np.int64), np.arange(len(raw["parents"]))])
-    raw["f"], identity = raw["faces"], str(raw["topology_id"])
-    if identity != topology_id(raw["f"]):
-        raise ValueError(f"{path}: states topology {identity}, its faces have {topology_id(raw['f'])}; reinstall humanbody")
-    names = [k[4:-5] for k in raw if k.startswith("reg_") and k.endswith("_rows")]
-    regressors = {n: Regressor(n, identity, V, *triplets(f"reg_{n}")) for n in names}
-    markers = {str(n): int(v) for n, v in zip(raw["marker_names"], raw["marker_vertices"])}
-    return _make_body(raw, "free", "neutral", raw["shapedirs"].shape[-1], path, kind="free", regressors=regressors, markers=markers,
-                      mirror=torch.tensor(raw["mirror"].astype(np.int64)), notice=str(raw.get("notice", "")))
-
-# %% ../nbs/04_body.ipynb #9c7ae814
-_OLD_NAMES = dict(neutral="basicModel_neutral_lbs_10_207_0_v1.0.0.pkl", male="basicmodel_m_lbs_10_207_0_v1.1.0.pkl",
-                  female="basicmodel_f_lbs_10_207_0_v1.1.0.pkl")
-
-
-def _find_file(path: Path, gender: str) -> Path:
-    "Return the model file: `path` itself, or the one for `gender` in the folder `path`."
-    if path.is_file():
-        return path
-    stem = f"SMPL_{gender.upper()}"
-    wanted = [f"{stem}.pkl", f"{stem}.npz", _OLD_NAMES[gender]]
-    for name in wanted:
-        if (path / name).is_file():
-            return path / name
-    where = path if path.is_dir() or not path.suffix else path.parent
-    raise FileNotFoundError(
-        f"no SMPL body at {path}: expected the file itself or a folder holding {' or '.join(wanted)}. The SMPL body is free for "
-        f"research but may not be passed on: register at https://smpl.is.tue.mpg.de, download the version for Python and put "
-        f"{stem}.pkl into {where}. Without it load_body('free') works")
-
-
-def _read_arrays(path: Path) -> dict:
-    "Open a .pkl or .npz model file without running code from it."
-    raw = load_npz(path) if path.suffix == ".npz" else load_pickle(path)
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: expected a dictionary of SMPL arrays, found {type(raw).__name__}")
-    return raw
-
-# %% ../nbs/04_body.ipynb #7e525422
-def load_body(
-    name_or_path: str | Path = "free",  # "free"; an SMPL file (.pkl, .npz); or a folder holding SMPL_NEUTRAL.pkl and the like
-    gender: str = "neutral",  # which file of a folder: neutral, male, female
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-    num_betas: int = 10,  # shape directions to keep; SMPL files hold up to 300 and the rest is cut off
-) -> Body:
-    "Load a body; SMPL-H and SMPL-X files come back as a `SmplxBody`."
-    if gender not in _GENDERS:
-        raise ValueError(f"expected gender to be one of {', '.join(_GENDERS)}, got {gender!r}")
-    if str(name_or_path) == "free":
-        if gender != "neutral":
-            raise ValueError(f"the free body is neutral (its shape coefficients cover both sexes), got gender={gender!r}")
-        body = _free_body()
-        if not 0 < num_betas <= body.available_betas:
-            raise ValueError(f"expected num_betas from 1 to {body.available_betas} for the free body, got {num_betas}")
-        kept = len(body.pose_t) + num_betas
-        return replace(body, blend_t=body.blend_t[:kept]).to(device, dtype)
-    path = _find_file(Path(name_or_path), gender)
-    raw = _read_arrays(path)
-    gender = next((g for g in ("female", "male", "neutral") if g in path.stem.lower()), gender)
-    if "lmk_faces_idx" in raw or "hands_componentsl" in raw:
-        return _smplx_body(raw, path, gender, num_betas, dtype).to(device)
-    body = _make_body(raw, path.stem, gender, num_betas, path)
-    if body.topology_id == _free_body().topology_id:  # the free body written as an SMPL file
-        body = replace(body, **{k: getattr(_free_body(), k) for k in ("kind", "mirror", "markers", "regressors", "notice")})
-    return body.to(device, dtype)
+# %% ../nbs/04_body.ipynb #55fb3c70
+def write_smpl_pkl(
+    body: Body,
+    path: str | Path,  # .pkl to write
+) -> Path:
+    "Write a body as an SMPL-format pickle of plain numpy arrays; the file that was there survives an error."
+    array = lambda x: np.ascontiguousarray(x.detach().cpu().numpy())
+    J = body.num_joints
+    table = np.stack([np.array([2**32 - 1, *body.parents[1:]]), np.arange(J)]).astype(np.uint32)
+    record = dict(
+        v_template=array(body.v_template),
+        shapedirs=array(body.shapedirs),
+        posedirs=array(body.posedirs),
+        J_regressor=array(body.J_regressor),
+        weights=array(body.weights),
+        kintree_table=table,
+        f=array(body.faces).astype(np.uint32),
+        J=array(body.J_regressor @ body.v_template),
+        bs_style="lbs",
+        bs_type="lrotmin",
+        notice=body.notice,
+    )
+    if body.mirror is not None:
+        record["vert_sym_idxs"] = array(body.mirror)
+    with atomic_write(path) as f:
+        pickle.dump(record, f, protocol=2)
+    return Path(path)

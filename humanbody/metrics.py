@@ -10,57 +10,83 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .rotation import procrustes
 from .skeleton import Skeleton, get_skeleton, root_relative
 
-# %% ../nbs/31_metrics.ipynb #b76d10b7
-def _broken(x: Tensor, valid: Tensor, what: str) -> None:
+# %% ../nbs/31_metrics.ipynb #61f3d1d1
+def _refuse_broken(
+    x: Tensor, # (...,J,3)
+    valid: Tensor | None, # (...,J)
+    what: str, # named in the message
+) -> None:
     "Raise when a point that should exist is not finite."
-    bad = ~x.isfinite().all(-1) & valid
+    if x.sum().isfinite(): # one pass is enough in the usual case
+        return
+    bad = ~x.isfinite().all(-1) & (True if valid is None else valid)
     if bad.any():
         first = tuple(int(i) for i in bad.nonzero()[0])
         raise ValueError(
-            f"{what} is NaN or infinite at {int(bad.sum())} of {bad.numel()} points, first at index "
-            f"{first} (the last number is the joint). Pass valid= with false at points that do "
-            "not exist, or fill the gaps first")
+            f"{what} is NaN or infinite at {int(bad.sum())} of {bad.numel()} points, first at "
+            f"index {first} (the last number is the joint). Pass valid= with false at points "
+            "that do not exist, or fill the gaps first")
 
 
+def _valid_points(
+    valid: Tensor | np.ndarray | None, # (...,J)
+    like: Tensor, # (...,J,3)
+    skeleton: Skeleton | None, # its root must be valid for a frame to count
+) -> Tensor | None: # (...,J); None when all points are valid
+    "Check the mask; a frame without its root has no place."
+    if valid is None:
+        return None
+    v = torch.as_tensor(valid, device=like.device).bool()
+    if v.shape != like.shape[:-1]:
+        raise ValueError(f"expected valid of shape {tuple(like.shape[:-1])}, got {tuple(v.shape)}")
+    if skeleton is None:
+        return v
+    root = list(skeleton.root_joints) if skeleton.root is None else [skeleton.root]
+    return v & v[..., root].all(-1, keepdim=True)
+
+# %% ../nbs/31_metrics.ipynb #044e90a7
 def _sides(
     pred: Tensor | np.ndarray, # (...,J,3) metres
     target: Tensor | np.ndarray, # (...,J,3) metres
     root: Skeleton | str | None, # subtract this skeleton's root from both
     valid: Tensor | np.ndarray | None, # (...,J)
-) -> tuple[Tensor, Tensor, Tensor, bool]: # pred, target, valid, came as arrays
+) -> tuple[Tensor, Tensor, Tensor | None]: # pred, target, valid
     "Check both sides, centre them if asked, and put zeros where nothing is valid."
-    arrays = not isinstance(pred, Tensor)
     p = torch.as_tensor(pred)
     t = torch.as_tensor(target).to(p)
     if p.shape != t.shape or p.ndim < 2 or p.shape[-1] != 3 or not p.is_floating_point():
         raise ValueError(f"expected floating points pred and target of one shape (..., T, J, 3) in "
                          f"metres, got {tuple(p.shape)} {p.dtype} and {tuple(t.shape)}")
-    v = torch.ones(p.shape[:-1], dtype=torch.bool, device=p.device)
-    if valid is not None:
-        v = torch.as_tensor(valid).to(p.device).bool().expand(p.shape[:-1])
-    if root is not None:
-        p, t = (root_relative(x, get_skeleton(root)) for x in (p, t))
-    _broken(p, v, "the prediction")
-    _broken(t, v, "the target")
-    return p.masked_fill(~v[..., None], 0), t.masked_fill(~v[..., None], 0), v, arrays
+    sk = None if root is None else get_skeleton(root)
+    if sk is not None:
+        p, t = root_relative(p, sk), root_relative(t, sk)
+    v = _valid_points(valid, p, sk)
+    _refuse_broken(p, v, "the prediction")
+    _refuse_broken(t, v, "the target")
+    if v is None:
+        return p, t, v
+    return p.masked_fill(~v[..., None], 0), t.masked_fill(~v[..., None], 0), v
 
-# %% ../nbs/31_metrics.ipynb #4a06535d
+
 def _per_frame(
     error: Tensor, # (...,J)
-    valid: Tensor, # (...,J)
-    arrays: bool, # return an array
+    valid: Tensor | None, # (...,J)
+    like: Tensor | np.ndarray, # an input: its kind comes out
 ) -> Tensor | np.ndarray: # (...)
     "Average over valid points; NaN where a frame has none."
+    if valid is None:
+        return _out(error.mean(-1), like)
     count = valid.sum(-1)
     mean = (error * valid).sum(-1) / count.clamp_min(1)
-    return _out(mean.masked_fill(count == 0, torch.nan), arrays)
+    return _out(mean.masked_fill(count == 0, torch.nan), like)
 
 
-def _out(x: Tensor, arrays: bool) -> Tensor | np.ndarray:
+def _out(x: Tensor, like: Tensor | np.ndarray) -> Tensor | np.ndarray:
     "Return the kind of value that came in."
-    return x.detach().cpu().numpy() if arrays else x
+    return x if isinstance(like, Tensor) else x.detach().cpu().numpy()
 
 # %% ../nbs/31_metrics.ipynb #72226416
 def mpjpe(
@@ -70,8 +96,14 @@ def mpjpe(
     valid: Tensor | np.ndarray | None = None, # (...,T,J) true where both points exist
 ) -> Tensor | np.ndarray: # (...,T) mm
     "Mean per-joint position error of each frame, without any alignment but `root`."
-    p, t, v, arrays = _sides(pred, target, root, valid)
-    return _per_frame((p - t).norm(dim=-1) * 1000, v, arrays)
+    p, t, v = _sides(pred, target, root, valid)
+    return _per_frame((p - t).norm(dim=-1) * 1000, v, pred)
+
+# %% ../nbs/31_metrics.ipynb #e8986262
+def _aligned(p: Tensor, t: Tensor, v: Tensor | None) -> Tensor: # (...,J,3), (...,J,3), (...,J)
+    "Return `p` moved onto `t`, computed in float64."
+    weights = None if v is None else v.double()
+    return procrustes(p.double(), t.double(), weights=weights).aligned.to(p.dtype)
 
 # %% ../nbs/31_metrics.ipynb #4aaf377a
 def procrustes_align(
@@ -79,18 +111,9 @@ def procrustes_align(
     target: Tensor | np.ndarray, # (...,J,3)
     valid: Tensor | np.ndarray | None = None, # (...,J) points that decide the alignment
 ) -> Tensor | np.ndarray: # (...,J,3) the prediction moved onto the target
-    "Align each frame by the best similarity transform (Umeyama 1991), in float64, unmirrored."
-    p, t, v, arrays = _sides(pred, target, None, valid)
-    x, y, w = p.double(), t.double(), v[..., None].double()
-    count = w.sum(-2, keepdim=True).clamp_min(1)
-    mx, my = ((w * a).sum(-2, keepdim=True) / count for a in (x, y))
-    x, y = (x - mx) * w, (y - my) * w
-    U, S, Vh = torch.linalg.svd(x.mT @ y) # (...,3,3): covariance of prediction and target
-    sign = torch.ones_like(S)
-    sign[..., -1] = torch.linalg.det(U @ Vh).sign()
-    scale = (S * sign).sum(-1) / x.square().sum((-2, -1)).clamp_min(1e-30)
-    out = scale[..., None, None] * (p.double() - mx) @ (U * sign[..., None, :]) @ Vh + my
-    return _out(out.to(p.dtype), arrays)
+    "Align each frame by the best similarity transform, in float64, without mirroring."
+    p, t, v = _sides(pred, target, None, valid)
+    return _out(_aligned(p, t, v), pred)
 
 # %% ../nbs/31_metrics.ipynb #b5bb0db4
 def pa_mpjpe(
@@ -99,9 +122,11 @@ def pa_mpjpe(
     valid: Tensor | np.ndarray | None = None, # (...,T,J) true where both points exist
 ) -> Tensor | np.ndarray: # (...,T) mm; NaN with fewer than 3 points
     "Mean per-joint position error after the best similarity transform of each frame."
-    p, t, v, arrays = _sides(pred, target, None, valid)
-    error = (procrustes_align(p, t, v) - t).norm(dim=-1) * 1000
-    return _per_frame(error, v & (v.sum(-1, keepdim=True) > 2), arrays)
+    p, t, v = _sides(pred, target, None, valid)
+    error = (_aligned(p, t, v) - t).norm(dim=-1) * 1000
+    v = torch.ones_like(error, dtype=torch.bool) if v is None and error.shape[-1] < 3 else v
+    enough = None if v is None else v & (v.sum(-1, keepdim=True) > 2)
+    return _per_frame(error, enough, pred)
 
 # %% ../nbs/31_metrics.ipynb #cbccd9ee
 def n_mpjpe(
@@ -111,10 +136,10 @@ def n_mpjpe(
     valid: Tensor | np.ndarray | None = None, # (...,T,J) true where both points exist
 ) -> Tensor | np.ndarray: # (...,T) mm
     "Mean per-joint position error after the best scale of each frame about the origin."
-    p, t, v, arrays = _sides(pred, target, root, valid)
+    p, t, v = _sides(pred, target, root, valid)
     along = (p * t).sum((-2, -1), keepdim=True)
     scale = along / (p * p).sum((-2, -1), keepdim=True).clamp_min(1e-30)
-    return _per_frame((scale * p - t).norm(dim=-1) * 1000, v, arrays)
+    return _per_frame((scale * p - t).norm(dim=-1) * 1000, v, pred)
 
 # %% ../nbs/31_metrics.ipynb #b99cf535
 def pve(
@@ -139,14 +164,14 @@ def _motion_error(
     order: int, # 1 velocity, 2 acceleration
 ) -> Tensor | np.ndarray: # (...,T-order) mm per frame step ** order
     "Compare time differences of the given order."
-    p, t, v, arrays = _sides(pred, target, root, valid)
+    p, t, v = _sides(pred, target, root, valid)
     if p.ndim < 3:
         raise ValueError(f"expected (..., T, J, 3) with a time axis, got {tuple(p.shape)}")
     error = (p - t) * 1000
     for _ in range(min(order, p.shape[-3])):
         error = error.diff(dim=-3)
-        v = v[..., 1:, :] & v[..., :-1, :]
-    return _per_frame(error.norm(dim=-1), v, arrays)
+        v = None if v is None else v[..., 1:, :] & v[..., :-1, :]
+    return _per_frame(error.norm(dim=-1), v, pred)
 
 # %% ../nbs/31_metrics.ipynb #93bdf16e
 def mpjve(
@@ -177,8 +202,8 @@ def pck(
     valid: Tensor | np.ndarray | None = None, # (...,T,J) true where both points exist
 ) -> Tensor | np.ndarray: # (...,T) fraction
     "Fraction of joints within the threshold, for each frame."
-    p, t, v, arrays = _sides(pred, target, root, valid)
-    return _per_frame(((p - t).norm(dim=-1) * 1000 <= threshold_mm).to(p.dtype), v, arrays)
+    p, t, v = _sides(pred, target, root, valid)
+    return _per_frame(((p - t).norm(dim=-1) * 1000 <= threshold_mm).to(p.dtype), v, pred)
 
 
 def auc(
@@ -189,8 +214,8 @@ def auc(
     valid: Tensor | np.ndarray | None = None, # (...,T,J) true where both points exist
 ) -> Tensor | np.ndarray: # (...,T) fraction
     "Mean of `pck` over thresholds, for each frame."
-    p, t, v, arrays = _sides(pred, target, root, valid)
+    p, t, v = _sides(pred, target, root, valid)
     limits = torch.linspace(0, 150, 31) if thresholds_mm is None else torch.as_tensor(thresholds_mm)
     limits = limits.to(p)
     within = ((p - t).norm(dim=-1)[..., None] * 1000 <= limits).to(p.dtype).mean(-1)
-    return _per_frame(within, v, arrays)
+    return _per_frame(within, v, pred)

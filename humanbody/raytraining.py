@@ -140,6 +140,8 @@ class RayTask:
         self.bones = torch.as_tensor(self.skeleton.bone_array)
         self.val_index = np.random.default_rng(0).choice(len(self.val), min(validate_samples, len(self.val)), replace=False)
 
+    protocol = "MPJPE over joints, root-relative, metric camera space, no alignment, mean over fixed validation frames"
+
     def build_model(self) -> nn.Module:
         "Return a fresh model whose output starts at the mean of a first batch."
         torch.manual_seed(self.seed)
@@ -182,7 +184,15 @@ def _mesh_loss(self: RayTask, out: Tensor, batch: dict[str, Any]) -> tuple[Tenso
     return terms["position"] + self.direction_weight * terms["direction"] + 0.05 * terms["rotation"] + 0.005 * terms["shape"], terms
 
 
-RayTask.batch, RayTask.loss, RayTask.mesh_loss = _batch, _loss, _mesh_loss
+def _describe(self: RayTask, batch: dict[str, Any], i: int) -> str:
+    "Name the view and frame of sample i of a batch."
+    view = self.train.views[int(batch["view_index"][i])]
+    return f"view {view} (motion {self.train.store.views[view].motion}), row {int(batch['frame'][i])} of kp2d/{self.skeleton.name}"
+
+
+RayTask.batch, RayTask.loss, RayTask.mesh_loss, RayTask.describe = _batch, _loss, _mesh_loss, _describe
+RayTask.fingerprint = property(lambda self: self.train.store.fingerprint)
+RayTask.counts = property(lambda self: dict(train_frames=len(self.train), validation_frames=len(self.val_index)))
 
 # %% ../nbs/41a_ray_training.ipynb #a3b9ca59
 def _predict(self: RayTask, model: nn.Module, batch: dict[str, Any]) -> Tensor:

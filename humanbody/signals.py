@@ -64,6 +64,7 @@ def _fill_one(x, good, longest: int) -> tuple:
             left.append(int(stop - start))
     return filled, left
 
+# %% ../nbs/07_signals.ipynb #8eebe7f7
 def fill_gaps(
     x,                              # (T,...) time first, NaN where missing
     fps: float,                     # frames per second
@@ -92,6 +93,7 @@ def _coefficients(fps: float, cutoff: float, order: int, corrected: bool) -> "tu
         return None
     return butter(order, effective / (fps / 2))
 
+# %% ../nbs/07_signals.ipynb #f00758d5
 def butterworth(
     x,                              # (T,...) time first; coordinates, not wrapped angles
     fps: float,                     # frames per second
@@ -176,6 +178,7 @@ def _at(x, position):
     w = (position - low).reshape(-1, *[1] * (x.ndim - 1))
     return np.where(w == 0, x[low], (1 - w) * x[low] + w * x[high])
 
+# %% ../nbs/07_signals.ipynb #6abe343c
 def time_normalise(
     x,                              # (T,...) one cycle, time first
     count: int = 101,               # samples from 0 to 100 percent

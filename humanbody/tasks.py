@@ -26,21 +26,20 @@ from .skeleton import Skeleton, flip, get_skeleton, root_position, root_relative
 class Task(Protocol):
     """What `fit` asks of a task; every method is a pure function of its arguments."""
 
-    batches: int      # batches of an epoch
-    skeleton: str     # name of the joint set, kept in checkpoints
-    fingerprint: str  # names the data
-    counts: dict      # sample counts for the record of the run
+    steps_per_epoch: int  # batches of an epoch
+    skeleton: str         # the joint set (or its name), kept in checkpoints
+
+    # Optional: fingerprint (names the data), counts (sample counts), protocol (what the numbers
+    # of `validate` mean), describe(batch, i) (words that find sample i again).
 
     def build_model(self) -> nn.Module: """Return a freshly initialised model."""
 
-    def batch(self, epoch: int, step: int, rank: int = 0, world: int = 1) -> dict:
-        """Return this process's part of a batch; `share` is its share of the clips times `world`."""
+    def batch(self, epoch: int, step: int) -> dict:
+        """Return a batch of tensors (B,...), over all processes; `fit` hands out the rows."""
 
     def loss(self, model: nn.Module, batch: dict) -> tuple[Tensor, dict]: """Return total and terms."""
 
     def validate(self, model: nn.Module) -> dict: """Return name -> number, smaller is better."""
-
-    def describe(self, batch: dict, i: int) -> str: """Return words that find sample i again."""
 
 # %% ../nbs/40a_tasks.ipynb #2fc99580
 def step_seed(
@@ -239,7 +238,7 @@ class _LiftingData:
             raise ValueError(f"{self.store.path}: target camera needs calibrated cameras or joints_cam/")
         self.clips = self.store.clips(c.clip_length, c.clip_stride, c.clip_step, c.train_split, c.tail)
         self.sampler = ClipSampler(len(self.clips), c.batch_size, c.seed)
-        self.batches, self.fingerprint = len(self.sampler), self.store.fingerprint
+        self.steps_per_epoch, self.fingerprint = len(self.sampler), self.store.fingerprint
         self.val = None if not c.val_split else self.store.clips(
             c.clip_length, c.val_stride or c.clip_length, c.clip_step, c.val_split, "overlap")
         self.counts = dict(train_clips=len(self.clips), train_short_views=len(self.clips.short),
@@ -272,6 +271,9 @@ class LiftingTask(_LiftingData):
     def __init__(self, config: TrainConfig):
         super().__init__(config)
         self.kind = model_class(config.model)[1]
+        space = dict(camera="metric camera space", image="2.5D image space")[config.target]
+        self.protocol = (f"MPJPE and PA-MPJPE (similarity, per frame) of {len(self.joints.joints)} joints, "
+                         f"root-centred, {space}, mean over frames of split {config.val_split or 'none'}")
         self.loss_function = PoseLoss(self.joints, config.losses)
         if self.kind == "middle" and config.input != "ray":
             raise ValueError(f"model {config.model} takes camera rays; set input: ray")
@@ -287,17 +289,14 @@ class LiftingTask(_LiftingData):
             model.mean.copy_((y + flip(y, self.joints)).mean(0).flatten() / 2)
         return model
 
-    def batch(self, epoch: int, step: int, rank: int = 0, world: int = 1) -> dict:
-        """Return the augmented clips rank::world of a batch."""
+    def batch(self, epoch: int, step: int) -> dict:
+        """Return the augmented clips of a batch; `index` are their numbers."""
         c, index = self.config, self.sampler.batch(epoch, step)
         b, gen = self.tensors(self.clips, index), step_generator(c.seed, epoch, step)
         if c.noise: b["x"] = add_noise(b["x"], c.noise, gen)
         if c.mask_joint or c.mask_frame: b["x"] = mask_tokens(b["x"], c.mask_joint, c.mask_frame, gen)
         if c.flip: b["x"], b["y"] = flip_some(b["x"], b["y"], torch.rand(len(index), generator=gen) < .5, self.joints)
-        b["index"] = torch.from_numpy(index.copy())
-        mine = slice(rank, None, world) if rank < len(index) else slice(0, 1)
-        share = len(index[rank::world]) * world / len(index)
-        return {k: v[mine].contiguous() for k, v in b.items()} | {"share": share}
+        return b | {"index": torch.from_numpy(index.copy())}
 
 # %% ../nbs/40a_tasks.ipynb #622a73d8
 def _predict(self: LiftingTask, model: nn.Module, batch: dict) -> tuple[Tensor, Tensor]:

@@ -233,7 +233,7 @@ def _is_tpose(tree: BvhTree, rows: np.ndarray) -> bool:
     names = tree.channels[0]
     turn = [i for i, n in enumerate(names) if n.endswith("rotation")]
     place = [i for i, n in enumerate(names) if n.endswith("position")]
-    return (len(rows) > 1 and bool(turn) and bool(np.all(rows[0, turn] == 0)) and bool(np.any(rows[1, turn] != 0))
+    return (len(rows) > 1 and bool(turn) and bool(place) and bool(np.all(rows[0, turn] == 0)) and bool(np.any(rows[1, turn] != 0))
             and bool(np.all(np.abs(rows[0, place] - rows[1, place]) < 1e-9)))
 
 # %% ../../nbs/13a_bvh.ipynb #63b36511

@@ -30,7 +30,7 @@ def camera_sizes(
 ) -> np.ndarray:  # (F,2) width, height
     "Look up the picture size of every frame."
     known, inverse = np.unique(np.asarray(camera).astype(str), return_inverse=True)
-    unknown = [k for k in known if k not in table]
+    unknown = [str(k) for k in known if k not in table]
     if unknown:
         raise ValueError(f"camera names: expected one of {sorted(table)}, found {unknown}; "
                          "pass resolution=(width, height) or a table with these names")
@@ -79,13 +79,14 @@ def resample(
     even = np.linspace(0, length, target, endpoint=False)
     if mode == "deterministic": return even.astype(int)
     if mode not in ("random", "replay"):
-        raise ValueError(f"mode: expected deterministic, random or replay, got {mode!r}; choose one")
+        raise ValueError(f"mode: expected deterministic, random or replay, got {mode!r}; change it")
     if rng is None: raise ValueError(f"mode {mode!r}: expected rng, got None; pass a generator")
     integers = getattr(rng, "integers", None) or rng.randint
     if mode == "replay": return integers(length - target) + np.arange(target)
     if length < target:
         low = integers(0, 2, size=target)
-        return np.clip(np.sort(low * np.floor(even) + (1 - low) * np.ceil(even)), 0, length - 1).astype(int)
+        even = np.sort(low * np.floor(even) + (1 - low) * np.ceil(even))
+        return np.clip(even, 0, length - 1).astype(int)
     step = even[1] - even[0] if target > 1 else length
     return np.clip(even + rng.random(target) * step, 0, length - 1).astype(int)
 
@@ -106,7 +107,8 @@ def split_clips(
     for name, start, stop in _runs(source):
         n = stop - start
         starts = list(range(start, stop - length + 1, stride))
-        if mode == "covering" and starts and starts[-1] + length < stop: starts.append(stop - length)
+        if mode == "covering" and starts and starts[-1] + length < stop:
+            starts.append(stop - length)
         clips += [np.arange(s, s + length) for s in starts]
         dropped = mode == "reference" and (name in seen or stop == len(source))
         if n < length and not dropped: clips.append(start + resample(n, length, short, rng))
@@ -117,7 +119,8 @@ def split_clips(
 def _runs(source: Sequence) -> list[tuple[str, int, int]]:
     "List (name, start, stop) of the runs of equal names."
     source = np.asarray(source)
-    if source.ndim != 1: raise ValueError(f"source: expected (F), got {source.shape}; pass one name per frame")
+    if source.ndim != 1:
+        raise ValueError(f"source: expected (F), got {source.shape}; pass one name per frame")
     cut = np.flatnonzero(source[1:] != source[:-1]) + 1 if len(source) else []
     edges = [0, *cut, len(source)] if len(source) else []
     return [(source[a], int(a), int(b)) for a, b in zip(edges[:-1], edges[1:])]
@@ -158,7 +161,8 @@ def read_h36m(
     "Read a lifting source file; returns its splits by name."
     data = path if isinstance(path, Mapping) else load_pickle(path)
     name = "the source" if isinstance(path, Mapping) else str(path)
-    if not isinstance(data, Mapping) or not data or not all(isinstance(v, Mapping) for v in data.values()):
+    good = isinstance(data, Mapping) and all(isinstance(v, Mapping) for v in data.values())
+    if not good or not data:
         raise ValueError(f"{name}: expected a dictionary of splits, found {type(data).__name__}; "
                          "pass the file h36m_sh_conf_cam_source_final.pkl or one of its layout")
     sk = get_skeleton(skeleton)
@@ -172,7 +176,8 @@ _OPTIONAL = dict(camera=["camera_name"], action=["action"], factor=["2.5d_factor
 def _read_split(data: Mapping, name: str, skeleton: Skeleton, resolution: Any) -> LiftingSplit:
     "Make one split from the dictionary of the file."
     missing = [k for k in ("joint_2d", "joint3d_image", "source") if k not in data]
-    if missing: raise ValueError(f"{name}: expected {missing}, found {sorted(data)}; check the file")
+    if missing:
+        raise ValueError(f"{name}: expected {missing}, found {sorted(data)}; check the file")
     extra = {}
     for field, keys in _OPTIONAL.items():
         found = [k for k in keys if k in data]

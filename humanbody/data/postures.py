@@ -154,8 +154,8 @@ def trunk_chain(ch: dict,  # channels, (...,) arrays in radians and metres
     G = {"pelvis": rot("y", ch["byaw"] + ch["prot"]) @ rot("x", ch["tilt"]) @ rot("z", ch["list"])}
     P = {"pelvis": hips + turn(G["pelvis"], rest.at("pelvis") - rest.hips)}
     last = "pelvis"
-    parts = [("spine1", .4, "flex lat twist"), ("spine2", .3, "flex lat twist"),
-             ("spine3", .3, "flex lat twist"), ("neck", .5, "nflex nlat nrot"), ("head", .5, "nflex nlat nrot")]
+    parts = [("spine1", .45, "flex lat twist"), ("spine2", .33, "flex lat twist"),
+             ("spine3", .22, "flex lat twist"), ("neck", .5, "nflex nlat nrot"), ("head", .5, "nflex nlat nrot")]
     for name, share, angles in parts:
         f, l, r = (share * ch[a] for a in angles.split())
         P[name] = P[last] + turn(G[last], rest.at(name) - rest.at(last))
@@ -232,7 +232,7 @@ def solve_arm(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: 
     pron = sign * ch[f"pron_{s}"]
     F = D @ rot("x", -elbow)
     hand = F @ rot("y", pron) @ rot("x", -ch[f"wdev_{s}"]) @ rot("z", sign * ch[f"wflex_{s}"])
-    F = F @ rot("y", 0.85 * pron)
+    F = F @ rot("y", 0.7 * pron)
     G[f"{side}_collar"], P[f"{side}_collar"], P[f"{side}_shoulder"] = Gc, at, S
     for name, R, seg in (("shoulder", D, "upper"), ("elbow", F, "fore"), ("wrist", hand, "hand")):
         G[f"{side}_{name}"] = R @ rest.frames[f"{seg}_{s}"].T
@@ -277,7 +277,7 @@ def solve_leg(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: 
         foot, ankle = foot_pose(track, pitch, s, side, rest)
         u = unit(ankle - hip)
         pole = unit(np.cross(u, axis))
-        knee, bend, end = two_bone(hip, ankle, (l1, l2), pole, slack=0.003)
+        knee, bend, end = two_bone(hip, ankle, (l1, l2), pole, slack=0.0012)
         up = turn(np.swapaxes(rot("y", track["yaw"]), -1, -2), unit(knee - end))
         excess = np.arctan2(up[..., 2], up[..., 1]) - pitch - most
         if not last:
@@ -292,12 +292,12 @@ def solve_leg(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: 
 
 # %% ../../nbs/16_postures.ipynb #85960bde
 def reachable_height(ch: dict, feet: dict, rest: RestGeometry,
-                     margin: float = 0.004,  # share of the leg length kept as knee bend
+                     margin: float = 0.002,  # share of the leg length kept as knee bend
                      ) -> np.ndarray:  # (T,) metres
     "Return hip height: the wanted one, lowered smoothly where a leg would be too short for its foot."
     want = (1 - ch["drop"]) * rest.hip_height
     G, P = trunk_chain(ch, rest, want)
-    k, score = 0.006, 0.0
+    k, score = 0.004, 0.0
     for s, side, _ in SIDES:
         leg = rest.length(f"{side}_hip", f"{side}_knee") + rest.length(f"{side}_knee", f"{side}_ankle")
         hip = P["pelvis"] + turn(G["pelvis"], rest.at(f"{side}_hip") - rest.at("pelvis"))

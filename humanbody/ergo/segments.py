@@ -50,6 +50,7 @@ _RULES = dict(ok="", no_up="the up direction is unknown", degenerate="points coi
               overhead="elevation above 100 degrees: projection undefined",
               short="projected direction too short: angle undefined",
               hip_line="hip line is vertical: forward direction undefined",
+              level="trunk is within 10 degrees of horizontal or beyond: lateral bend undefined",
               elbow_straight="elbow flexed less than 15 degrees: arm rotation undefined",
               knee_straight="knee flexed less than 15 degrees: thigh rotation undefined",
               unavailable="the skeleton lacks the points")
@@ -209,6 +210,7 @@ def _plane_axis(view: View, option: dict):
         rule = (straight, option["bend_code"])
     return letter, normal, rule
 
+# %% ../../nbs/49_segments.ipynb #1e7aa49d
 def segment_frame(view: View, name: str) -> "Segment | None":
     """Build the frame of one segment from the first option whose points are present."""
     for option in angle_roles()["segments"][name]:
@@ -289,6 +291,7 @@ def lacking(view: View, names) -> str:
         lacks += [view.role(r) for r in roles if view.role(r) not in view.roles]
     return "lacks " + ", ".join(dict.fromkeys(lacks)) if lacks else "not defined by this skeleton"
 
+# %% ../../nbs/49_segments.ipynb #96f9bea5
 def record_pair(bag, view, seg, name, parent, child, letters, compute):
     """Record an angle of two segments: `compute(parent, child)` returns value and rules; absent axes give none."""
     P, C = seg[parent], seg[child]
@@ -306,6 +309,7 @@ def record_pair(bag, view, seg, name, parent, child, letters, compute):
     bag.add(name, value, P.needs(letters[0]) + C.needs(letters[1]), "full" if set(levels) == {"full"} else "fallback",
             "; ".join(dict.fromkeys(notes)), rules)
 
+# %% ../../nbs/49_segments.ipynb #09311e9d
 class Segments(dict):
     """Build the segments of one view on demand; `thorax` stands for the chosen thorax frame."""
     def __init__(self, view: View, thorax: str = "line", calibration: "dict | None" = None):
@@ -349,6 +353,7 @@ class Reasons(Mapping):
         text, n = np.unique(self[name], return_counts=True)
         return {str(text[i]): int(n[i]) for i in np.argsort(-n) if text[i]}
 
+# %% ../../nbs/49_segments.ipynb #19ab18ff
 @dataclass(frozen=True, eq=False)
 class JointAngles(Mapping):
     """Hold angles in degrees by name, (T,) each, with reason codes, definition levels and the frame they refer to."""
@@ -379,7 +384,9 @@ class JointAngles(Mapping):
     def to_dict(self) -> dict:
         """Return lists (None for NaN), levels and the frame: ready for JSON."""
         plain = {n: [None if np.isnan(x) else float(x) for x in v] for n, v in self.items()}
-        return dict(angles_deg=plain, levels=dict(self.levels), notes={n: t for n, t in self.notes.items() if t}, frame_info=dict(self.frame_info))
+        info = {k: np.asarray(v).tolist() if isinstance(v, np.ndarray) else v for k, v in self.frame_info.items()}
+        notes = {n: t for n, t in self.notes.items() if t}
+        return dict(angles_deg=plain, levels=dict(self.levels), notes=notes, frame_info=info)
 
     def to_table(self, names=None) -> tuple:
         """Return (header, array (T,1+N)): frame key and one column per angle with its unit."""

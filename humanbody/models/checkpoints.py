@@ -112,6 +112,37 @@ def _rename(
             done = "" if old == new else f"{old}* -> {new}*"
     return best, "; ".join(filter(None, ("module.* -> *" if wrapped else "", done)))
 
+# %% ../../nbs/29_checkpoints.ipynb #5d93450b
+_SYNONYMS = {"root": "pelvis", "hipc": "pelvis", "pelvisb": "pelvis", "shoulderc": "thorax",
+             "midhip": "pelvis"}
+
+
+def _plain_name(joint: str) -> str:
+    "Bring a joint name to one spelling: right_hip, RHIP and r_hip become rhip."
+    name = joint.lower().replace("right", "r").replace("left", "l").replace("_", "")
+    return _SYNONYMS.get(name, name)
+
+
+def _row_weights(src: Skeleton, dst: Skeleton) -> Tensor: # (Jd, Js); NaN rows have no source
+    "Say which rows of `src` make each row of `dst`: mapping tables first, then names."
+    out = torch.full((dst.num_joints, src.num_joints), torch.nan)
+    names = {_plain_name(n): i for i, n in enumerate(src.joints)}
+    for j, n in enumerate(dst.joints):
+        if _plain_name(n) in names:
+            out[j] = torch.eye(src.num_joints)[names[_plain_name(n)]]
+    for a, b in ((dst, src), (src, dst)): # the direct table has the last word
+        try:
+            table = convert(torch.eye(a.num_joints), a, b).nan_to_num(0) # rows of b from rows of a
+        except ValueError: # no mapping in this direction
+            continue
+        if a is src:
+            known = table.sum(-1) > 0
+            out[known] = table[known]
+        else: # source joint i is exactly destination joint j
+            i, j = (table == 1).nonzero().T
+            out[j] = torch.eye(src.num_joints)[i]
+    return out
+
 # %% ../../nbs/29_checkpoints.ipynb #14f6d391
 def joint_rows(
     old: Tensor, # (..., Js, D) embedding of the source skeleton
@@ -120,23 +151,9 @@ def joint_rows(
     dst: Skeleton, # skeleton of `new`
 ) -> tuple[Tensor, tuple[str, ...]]: # (..., Jd, D), names of the joints that were taken over
     "Initialise rows of a joint embedding from the joints of another skeleton."
-    out, taken = new.clone(), torch.zeros(dst.num_joints, dtype=torch.bool)
-    eye = lambda sk: torch.eye(sk.num_joints, dtype=old.dtype)
-    weights = torch.full((dst.num_joints, src.num_joints), torch.nan, dtype=old.dtype)
-    for a, b in ((src, dst), (dst, src)):
-        try:
-            table = convert(eye(a), a, b) # row of b as a mean of rows of a
-        except ValueError: # no mapping in this direction
-            continue
-        if a is src:
-            weights = table.clone()
-            continue
-        for i, row in enumerate(table): # source joint i is exactly destination joint j
-            j = int(row.nan_to_num(0).argmax())
-            if row.nan_to_num(0)[j] == 1 and weights[j].isnan().any():
-                weights[j] = eye(src)[i]
+    weights, out = _row_weights(src, dst).to(old), new.clone()
     taken = ~weights.isnan().any(-1)
-    out[..., taken, :] = weights[taken].to(old) @ old
+    out[..., taken, :] = weights[taken] @ old
     return out, tuple(n for n, t in zip(dst.joints, taken) if t)
 
 # %% ../../nbs/29_checkpoints.ipynb #7f33e2c2
@@ -269,7 +286,7 @@ def save_weights(
     meta = dict(format=FORMAT, skeleton=sk.name, joints=list(sk.joints), config=config or {},
                 body=body, card=card or {})
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    data = save(state, {k: json.dumps(v, sort_keys=True) for k, v in meta.items()})
+    data = save(state, {"humanbody": json.dumps(meta, sort_keys=True)}) # one entry: fixed bytes
     with atomic_write(path) as f:
         f.write(data)
     return Path(path)
@@ -284,12 +301,10 @@ def _open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(str(path), "pt") as f:
             state = {k: f.get_tensor(k) for k in f.keys()}
-            meta = f.metadata() or {}
-    except SafetensorError as e:
+            meta = json.loads((f.metadata() or {}).get("humanbody", "{}"))
+    except (SafetensorError, ValueError) as e:
         raise ValueError(f"{path}: expected a safetensors file, found {e}; copy it again") from e
-    if json.loads(meta.get("format", "null")) != FORMAT:
-        return state, {}
-    return state, {k: json.loads(v) for k, v in meta.items()}
+    return state, meta if meta.get("format") == FORMAT else {}
 
 
 def _refuse_other(
