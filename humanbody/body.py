@@ -5,7 +5,6 @@
 # %% ../nbs/04_body.ipynb #32c150d1
 from __future__ import annotations
 
-import pickle
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -17,30 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data.files import atomic_write, load_npz
-from humanbody.regressor import (
-    Regressor,
-    load_regressor,
-    num_tree_joints,
-    table_regressor,
-    topology_id,
-    vertex_tables,
-)
+from .data.files import load_npz
+from .regressor import Regressor, load_regressor, topology_id
+from .regressor import num_tree_joints, table_regressor
 from .skeleton import Skeleton, get_skeleton
 from .skinning import BodyOutput, Plan, check_inputs, chain_joints, make_tree, skin_blocks
-from humanbody.smplfile import (
-    GENDERS,
-    SmplxBody,
-    check_smpl_arrays,
-    find_smpl_file,
-    make_smplx_body,
-    read_smpl_arrays,
-)
-
-_all_ = ["topology_id", "Regressor", "load_regressor", "SmplxBody", "BodyOutput"]
+from .smplfile import GENDERS, SmplxBody, find_smpl_file, make_smplx_body
+from .smplfile import check_smpl_arrays, read_smpl_arrays, smpl_kind, write_smpl_pkl
 
 # %% auto #0
-__all__ = ['Body', 'load_body', 'write_smpl_pkl', 'topology_id', 'Regressor', 'load_regressor', 'SmplxBody', 'BodyOutput']
+__all__ = ['Body', 'load_body', 'topology_id', 'Regressor', 'load_regressor', 'SmplxBody', 'BodyOutput', 'write_smpl_pkl']
+
+# %% ../nbs/04_body.ipynb #8e8e874f
+_all_ = ["topology_id", "Regressor", "load_regressor", "SmplxBody", "BodyOutput", "write_smpl_pkl"]
 
 # %% ../nbs/04_body.ipynb #7604a045
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,12 +70,6 @@ class Body:
     dtype = property(lambda self: self.template_t.dtype)
     device = property(lambda self: self.template_t.device)
 
-    def __repr__(self) -> str:
-        return (
-            f"Body({self.name}: {self.gender}, {self.num_vertices} vertices, {self.num_joints} joints, {self.num_betas} of "
-            f"{self.available_betas} shape directions, topology {self.topology_id}, {self.dtype}, {self.device})"
-        )
-
 # %% ../nbs/04_body.ipynb #70d7dabc
 def _to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Body:
     "Return the body on another device or in another floating-point type."
@@ -100,6 +82,18 @@ def _to(self, device: str | torch.device | None = None, dtype: torch.dtype | Non
 
 
 Body.to = _to
+
+
+def _repr(self) -> str:
+    "Say what the body is and how many of its shape directions are in use."
+    return (
+        f"Body({self.name}: {self.gender}, {self.num_vertices} vertices, "
+        f"{self.num_joints} joints, {self.num_betas} of {self.available_betas} shape "
+        f"directions, topology {self.topology_id}, {self.dtype}, {self.device})"
+    )
+
+
+Body.__repr__ = _repr
 
 # %% ../nbs/04_body.ipynb #6906d8c2
 def _make_body(
@@ -115,7 +109,8 @@ def _make_body(
     available = a["shapedirs"].shape[-1]
     if not 0 < num_betas <= available:
         raise ValueError(
-            f"{path}: expected num_betas from 1 to {available}, the shape directions in the file; got {num_betas}"
+            f"{path}: expected num_betas from 1 to {available}, the shape "
+            f"directions in the file; got {num_betas}"
         )
     t = lambda x: torch.tensor(np.ascontiguousarray(x), dtype=torch.float64)
     faces = torch.tensor(a["f"].astype(np.int64))
@@ -124,7 +119,7 @@ def _make_body(
         if "vert_sym_idxs" in raw
         else None
     )
-    fields = dict(kind=_kind(a), mirror=mirror) | extra
+    fields = dict(kind=smpl_kind(a), mirror=mirror) | extra
     return Body(
         name=name,
         gender=gender,
@@ -139,22 +134,6 @@ def _make_body(
         parents=parents,
         available_betas=available,
         **fields,
-    )
-
-# %% ../nbs/04_body.ipynb #e002d4cd
-def _kind(a: dict[str, np.ndarray]) -> str:
-    "Tell a mesh with SMPL's numbers of vertices, faces and joints from any other."
-    tables = vertex_tables()
-    size = (len(a["v_template"]), len(a["f"]), a["kintree_table"].shape[1])
-    return (
-        "smpl"
-        if size
-        == (
-            tables["num_vertices"]["smpl"],
-            tables["num_faces"]["smpl"],
-            get_skeleton("smpl_24").num_joints,
-        )
-        else "other"
     )
 
 # %% ../nbs/04_body.ipynb #3b5a10de
@@ -177,7 +156,8 @@ def _free_body() -> Body:
     raw["f"], identity = raw["faces"], str(raw["topology_id"])
     if identity != topology_id(raw["f"]):
         raise ValueError(
-            f"{path}: states topology {identity}, its faces have {topology_id(raw['f'])}; reinstall humanbody"
+            f"{path}: expected topology {identity}, its faces have "
+            f"{topology_id(raw['f'])}; reinstall humanbody"
         )
     names = [k[4:-5] for k in raw if k.startswith("reg_") and k.endswith("_rows")]
     regressors = {n: Regressor(n, identity, V, *triplets(f"reg_{n}")) for n in names}
@@ -197,12 +177,11 @@ def _free_body() -> Body:
 
 # %% ../nbs/04_body.ipynb #7e525422
 def load_body(
-    name_or_path: str
-    | Path = "free",  # "free"; an SMPL file (.pkl, .npz); or a folder holding SMPL_NEUTRAL.pkl and the like
+    name_or_path: str | Path = "free",  # "free", an SMPL file (.pkl, .npz), or a folder of them
     gender: str = "neutral",  # which file of a folder: neutral, male, female
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
-    num_betas: int = 10,  # shape directions to keep; SMPL files hold up to 300 and the rest is cut off
+    num_betas: int = 10,  # shape directions to keep; SMPL files hold up to 300
 ) -> Body:
     "Load a body; SMPL-H and SMPL-X files come back as a `SmplxBody`."
     if gender not in GENDERS:
@@ -210,12 +189,14 @@ def load_body(
     if str(name_or_path) == "free":
         if gender != "neutral":
             raise ValueError(
-                f"the free body is neutral (its shape coefficients cover both sexes), got gender={gender!r}"
+                "the free body is neutral (its shape coefficients cover both sexes), "
+                f"got gender={gender!r}"
             )
         body = _free_body()
         if not 0 < num_betas <= body.available_betas:
             raise ValueError(
-                f"expected num_betas from 1 to {body.available_betas} for the free body, got {num_betas}"
+                f"expected num_betas from 1 to {body.available_betas} for the free "
+                f"body, got {num_betas}"
             )
         kept = len(body.pose_t) + num_betas
         return replace(body, blend_t=body.blend_t[:kept]).to(device, dtype)
@@ -256,7 +237,7 @@ def _full_plan(body: Body) -> Plan:
 
 # %% ../nbs/04_body.ipynb #897ce177
 def _rest_joints(body: Body, betas: Tensor) -> Tensor:
-    "Return the joints of the rest shape (B or 1,J,3) from a regressor applied to the blend shapes once."
+    "Return the joints of the rest shape (B or 1,J,3); the regressor meets the shapes only once."
 
     def make():
         reg = body.J_regressor.T
@@ -282,7 +263,7 @@ def _call(
     | None = None,  # (...,J,3) rotation vectors or (...,J,3,3) matrices; None is the rest pose
     trans: Tensor | None = None,  # (...,3) metres, added last
 ) -> BodyOutput:
-    "Pose the body: vertices (...,V,3) and joints (...,J,3) in metres; leading dimensions broadcast."
+    "Pose the body: vertices (...,V,3), joints (...,J,3) in metres; leading dimensions broadcast."
     lead, betas, rot, trans = check_inputs(self, betas, pose, trans)
     world, position, shift = _pose(self, betas, rot)
     plan = _cached(self, "full", lambda: _full_plan(self))
@@ -320,7 +301,7 @@ def _regressor(
     self,
     skeleton: str | Skeleton,  # joint set
 ) -> Regressor:
-    "Return the regressor of a skeleton for this body's mesh; rows named like SMPL joints are those of the rest pose."
+    "Return the regressor of a skeleton for this mesh; SMPL's own joints have their rest-pose rows."
     sk = get_skeleton(skeleton)
     if sk.name in self.regressors:
         return self.regressors[sk.name]
@@ -330,8 +311,9 @@ def _regressor(
         )
         return _cached(self, ("regressor", sk.name), make)
     raise ValueError(
-        f"{self.name} (topology {self.topology_id}) has no regressor for {sk.name}; it has "
-        f"{', '.join(self.regressors) or 'none'}; load_regressor(path, skeleton, topology_id) reads your own"
+        f"{self.name} (topology {self.topology_id}) has no regressor for {sk.name}; it "
+        f"has {', '.join(self.regressors) or 'none'}; "
+        "load_regressor(path, skeleton, topology_id) reads your own"
     )
 
 
@@ -345,7 +327,7 @@ def _joints(
     trans: Tensor | None = None,  # (...,3) metres
     skeleton: str | Skeleton | Regressor = "vehs_66",  # joint set, or a regressor of your own
 ) -> Tensor:
-    "Return the points (...,Js,3) of a skeleton in metres; only the vertices they need are computed."
+    "Return the points (...,Js,3) of a skeleton in metres, computing only the vertices they need."
     if isinstance(skeleton, Regressor):
         key, sk, regressor, tree = skeleton, get_skeleton(skeleton.skeleton), skeleton, 0
     else:
@@ -379,7 +361,8 @@ def _flip_vertices(
     "Mirror a mesh in the plane x = 0: negate x and let each vertex take the place of its partner."
     if self.mirror is None:
         raise ValueError(
-            f"{self.name} has no mirror table (a real SMPL file has one only if it carries vert_sym_idxs)"
+            f"{self.name} has no mirror table; an SMPL file brings one only if it "
+            "carries vert_sym_idxs"
         )
     return vertices[..., self.mirror, :] * vertices.new_tensor([-1.0, 1.0, 1.0])
 
@@ -393,31 +376,3 @@ def _marker_positions(
 
 
 Body.flip_vertices, Body.marker_positions = _flip_vertices, _marker_positions
-
-# %% ../nbs/04_body.ipynb #55fb3c70
-def write_smpl_pkl(
-    body: Body,
-    path: str | Path,  # .pkl to write
-) -> Path:
-    "Write a body as an SMPL-format pickle of plain numpy arrays; the file that was there survives an error."
-    array = lambda x: np.ascontiguousarray(x.detach().cpu().numpy())
-    J = body.num_joints
-    table = np.stack([np.array([2**32 - 1, *body.parents[1:]]), np.arange(J)]).astype(np.uint32)
-    record = dict(
-        v_template=array(body.v_template),
-        shapedirs=array(body.shapedirs),
-        posedirs=array(body.posedirs),
-        J_regressor=array(body.J_regressor),
-        weights=array(body.weights),
-        kintree_table=table,
-        f=array(body.faces).astype(np.uint32),
-        J=array(body.J_regressor @ body.v_template),
-        bs_style="lbs",
-        bs_type="lrotmin",
-        notice=body.notice,
-    )
-    if body.mirror is not None:
-        record["vert_sym_idxs"] = array(body.mirror)
-    with atomic_write(path) as f:
-        pickle.dump(record, f, protocol=2)
-    return Path(path)

@@ -36,7 +36,7 @@ class PointModel:
         "Return P."
         return len(self.names)
 
-
+# %% ../nbs/42a_body_points.ipynb #cfb7c4a9
 def _rows(body: Body, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
     "Return the weights of a skeleton's points over the body's joints (P,J) and its vertices (P,V)."
     own, eye = get_skeleton("smpl_24"), torch.eye(body.num_joints, dtype=torch.float64)
@@ -63,7 +63,7 @@ def _fold(body: Body, skeleton: Skeleton, joints: Sequence[int]) -> tuple[Tensor
     shape = take(body.shapedirs) + tree[..., None, None] * rest_shape
     return split.sum(-1) + tree, base, shape, take(body.posedirs)
 
-
+# %% ../nbs/42a_body_points.ipynb #b32d6d94
 def _rest(body: Body) -> tuple[Tensor, Tensor]:
     "Return rest joints (J,3) and their shape directions (J,3,K) in float64."
     reg = body.J_regressor.double()
@@ -108,7 +108,7 @@ def world_chain(model: PointModel, betas: Tensor, rot: Tensor) -> tuple[Tensor, 
         G.append(G[p] @ rot[:, j])
     return torch.stack(G, 1), torch.stack(x, 1), torch.stack(dx, 1)
 
-
+# %% ../nbs/42a_body_points.ipynb #f710c82c
 def bone_parts(
     model: PointModel,
     betas: Tensor,  # (K,)

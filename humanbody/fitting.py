@@ -43,7 +43,7 @@ def fit_prior() -> dict[str, np.ndarray]:
             out["low"][j, axis], out["high"][j, axis] = (-high, -low) if flip else (low, high)
     return out | {"hinge_sigma": table["hinge_sigma"]}
 
-
+# %% ../nbs/43_fitting.ipynb #88974caf
 def _prior_terms(rot: Tensor, sigma_hinge: float, prior: dict) -> tuple[Tensor, Tensor, Tensor]:
     "Return value (T,), gradient and curvature (T,J,3) of the pose prior; turns and rotation vectors are taken as equal."
     mean, sigma, low, high = (torch.as_tensor(prior[k], dtype=rot.dtype) for k in ("mean", "sigma", "low", "high"))
@@ -65,7 +65,7 @@ def _rigid(a: Tensor, b: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     R = (U * sign[:, None]) @ Vt
     return R, cb - (R @ ca[..., None])[..., 0]
 
-
+# %% ../nbs/43_fitting.ipynb #48bf8c14
 def _start(model: PointModel, target: Tensor, seen: Tensor, rot: Tensor) -> tuple[Tensor, Tensor]:
     "Return root rotations (T,3,3) and places (T,3) that lay the resting trunk on the seen points."
     parts, _, x = bone_parts(model, torch.zeros(model.rest_shape.shape[-1], dtype=torch.float64), rot[:1])
@@ -99,7 +99,7 @@ class _System:
         "Return the system of some frames."
         return replace(self, target=self.target[index], weight=self.weight[index])
 
-
+# %% ../nbs/43_fitting.ipynb #185b162f
 @dataclass(eq=False)
 class _State:
     "Where the fit is."
@@ -138,7 +138,7 @@ def _cost(sys: _System, state: _State, scale: float, goal) -> Tensor:
         value = value + (away / sys.smooth).square().sum((1, 2)) + ((state.place - goal[1]) / (0.2 * sys.smooth)).square().sum(1)
     return value
 
-
+# %% ../nbs/43_fitting.ipynb #c67835e1
 def _normal(sys: _System, state: _State, scale: float, goal, shape: bool):
     "Return the normal equations: A (T,N,N), g (T,N) and with shape B (T,N,K), C (K,K), h (K,)."
     parts, G, x, *dbeta = bone_parts(sys.model, state.betas, state.rot, shape)
@@ -270,7 +270,7 @@ def _targets(body: Body, target, points, weights) -> tuple[PointModel, Tensor, T
         raise ValueError(f"fit_body: the points of a frame lie up to {typical:.3g} m from their middle; expected a person, 0.1 to 3 m; are the units metres?")
     return model, target, weights.double(), source
 
-
+# %% ../nbs/43_fitting.ipynb #60246bbc
 def _residual_frames(sys: _System, state: _State) -> Tensor:
     "Return vectors (T,P,3) from fitted to seen points."
     return sys.target - bone_parts(sys.model, state.betas, state.rot)[0].sum(2) - state.place[:, None]
@@ -300,7 +300,7 @@ def _known_person(sys: _System, state: _State, known: "FitResult") -> tuple[_Sys
         sys = replace(sys, model=replace(sys.model, base=base))
     return sys, _State(torch.as_tensor(known.betas), state.rot, state.place), offsets
 
-
+# %% ../nbs/43_fitting.ipynb #d574ee4b
 def _shape_stage(sys: _System, state: _State, count: int, calibrate: bool, robust: float, say: Callable):
     "Find the shape (and the marker offsets) on at most `count` well seen frames, poses free."
     order = torch.linspace(0, len(state.rot) - 1, min(count, len(state.rot))).round().long().unique()
@@ -317,6 +317,29 @@ def _shape_stage(sys: _System, state: _State, count: int, calibrate: bool, robus
     near = (torch.arange(len(state.rot))[:, None] - order[None]).abs().argmin(1)
     state.rot[:, 1:] = part.rot[near][:, 1:]
     return replace(sys, model=small.model), state, offsets
+
+# %% ../nbs/43_fitting.ipynb #3d06bd8a
+def _begin(body: Body, model: PointModel, target: Tensor, weights: Tensor, sigma: float, smooth: float, shape_weight: float):
+    "Set up system and first state of a fit; also which points are seen (T,P)."
+    T, J, seen = len(target), body.num_joints, torch.isfinite(target).all(-1)
+    if not bool((seen.sum(1) >= 3).any()):
+        raise ValueError(f"fit_body: no frame has three points with finite coordinates ({T} frames, {model.num_points} points)")
+    rot = roma.rotvec_to_rotmat(torch.as_tensor(fit_prior()["mean"])).expand(T, J, 3, 3).clone()
+    betas = torch.zeros(body.num_betas, dtype=torch.float64)
+    parts, _, x = bone_parts(model, betas, rot[:1])
+    active = torch.nonzero(lever(model, parts, x).norm(dim=-1).amax((0, 1)) > 1e-4)[:, 0]
+    rot[:, 0], place = _start(model, target, seen, torch.eye(3, dtype=torch.float64).expand(1, J, 3, 3))
+    weight = torch.where(seen, weights, 0.0)
+    system = _System(model, torch.nan_to_num(target), weight, active, sigma, smooth, fit_prior(), shape_weight)
+    return system, _State(betas, rot, place), seen
+
+
+def _all_frames(system: _System, part: _State, steps: int, robust: float, block: int, say: Callable) -> _State:
+    "Fit pose and place of every frame, shape held, in blocks."
+    for name, scale, count in (("frames", float("inf"), steps), ("frames, robust", robust, 8)):
+        pieces = [_descend(system.cut(i), part.cut(i), count, scale, False, say, name) for i in torch.arange(len(part.rot)).split(block)]
+        part = _State(part.betas, torch.cat([p.rot for p in pieces]), torch.cat([p.place for p in pieces]))
+    return part
 
 # %% ../nbs/43_fitting.ipynb #fddd6077
 def fit_body(
@@ -337,29 +360,16 @@ def fit_body(
     "Fit one shape and a pose per frame to captured points; missing points are ignored, residuals reported."
     say = progress or (lambda *a: None)
     model, target, weights, source = _targets(body, target, points, weights)
-    seen = torch.isfinite(target).all(-1)
-    valid = seen.sum(1) >= 3
-    if not bool(valid.any()):
-        raise ValueError(f"fit_body: no frame has three points with finite coordinates ({len(seen)} frames, {model.num_points} points)")
-    T, J = len(target), body.num_joints
-    rot = roma.rotvec_to_rotmat(torch.as_tensor(fit_prior()["mean"])).expand(T, J, 3, 3).clone()
-    parts, _, x = bone_parts(model, torch.zeros(body.num_betas, dtype=torch.float64), rot[:1])
-    active = torch.nonzero(lever(model, parts, x).norm(dim=-1).amax((0, 1)) > 1e-4)[:, 0]
-    rot[:, 0], place = _start(model, target, seen, rot.new_tensor(np.eye(3)).expand(1, J, 3, 3))
-    system = _System(model, torch.nan_to_num(target), torch.where(seen, weights, 0.0), active, sigma, smooth, fit_prior(),
-                     shape_weight)
-    state = _State(torch.zeros(body.num_betas, dtype=torch.float64), rot, place)
-    kept, at = torch.nonzero(valid)[:, 0], torch.cumsum(valid, 0).clamp(min=1) - 1
     with torch.no_grad():
-        system, part = system.cut(kept), state.cut(kept)
+        system, part, seen = _begin(body, model, target, weights, sigma, smooth, shape_weight)
+        valid = seen.sum(1) >= 3
+        kept, at = torch.nonzero(valid)[:, 0], torch.cumsum(valid, 0).clamp(min=1) - 1
+        system, part = system.cut(kept), part.cut(kept)
         system, part, offsets = (_shape_stage(system, part, shape_frames, calibrate, robust, say) if known is None
                                  else _known_person(system, part, known))
-        for name, scale, steps in (("frames", float("inf"), 10 if known is None else 20), ("frames, robust", robust, 8)):
-            pieces = [_descend(system.cut(i), part.cut(i), steps, scale, False, say, name) for i in torch.arange(len(kept)).split(block)]
-            part = _State(part.betas, torch.cat([p.rot for p in pieces]), torch.cat([p.place for p in pieces]))
+        part = _all_frames(system, part, 10 if known is None else 20, robust, block, say)
         miss = torch.full(target.shape[:2], float("nan"), dtype=torch.float64)
         miss[kept] = _residual_frames(system, part).norm(dim=-1)
     miss[~seen] = float("nan")
-    numpy = lambda v: v.cpu().numpy()
-    return FitResult(numpy(roma.rotmat_to_rotvec(part.rot[at])), numpy(part.betas), numpy(part.place[at]), numpy(miss), model.names, numpy(valid),
-                     body, None if offsets is None else numpy(offsets), source)
+    return FitResult(roma.rotmat_to_rotvec(part.rot[at]).numpy(), part.betas.numpy(), part.place[at].numpy(), miss.numpy(), model.names,
+                     valid.numpy(), body, None if offsets is None else offsets.numpy(), source)

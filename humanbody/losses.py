@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CENTRE_MARKERS', 'loss_mpjpe', 'loss_weighted_mpjpe', 'loss_n_mpjpe', 'loss_joint', 'loss_2d_weighted',
-           'loss_velocity', 'limb_lengths', 'limb_angles', 'loss_limb_var', 'loss_limb_gt', 'loss_angle',
-           'loss_angle_velocity', 'loss_center', 'PoseLoss', 'MeshLoss']
+           'loss_velocity', 'limb_lengths', 'limb_angles', 'loss_limb_var', 'loss_limb_gt', 'loss_bone_length',
+           'loss_bone_ratio', 'loss_angle', 'loss_angle_velocity', 'loss_center', 'PoseLoss', 'MeshLoss']
 
 # %% ../nbs/30_losses.ipynb #5635d5f6
 from functools import lru_cache
@@ -175,6 +175,22 @@ def loss_limb_gt(
     error = (limb_lengths(pred, skeleton, layout) - limb_lengths(target, skeleton, layout)).abs()
     limbs, _ = _limb_index(skeleton, layout, pred.device)
     return _mean(error, None if valid is None else valid[..., limbs].all(-1))
+
+# %% ../nbs/30_losses.ipynb #7c4dedfc
+def loss_bone_length(
+    lengths: Tensor, # (...,L) predicted limb lengths
+    lengths_gt: Tensor, # (...,L) true limb lengths
+) -> Tensor: # scalar, unit of the input squared
+    "0.001 times the mean squared difference of limb lengths (published, unused by its runs)."
+    return 0.001 * F.mse_loss(lengths, lengths_gt)
+
+
+def loss_bone_ratio(
+    lengths: Tensor, # (...,L) predicted limb lengths
+    lengths_gt: Tensor, # (...,L) true limb lengths, not zero
+) -> Tensor: # scalar
+    "0.1 times the mean squared relative difference of limb lengths (published, unused)."
+    return 0.1 * (lengths / lengths_gt - 1).square().mean()
 
 # %% ../nbs/30_losses.ipynb #b54c3142
 def _angle_difference(

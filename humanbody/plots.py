@@ -15,9 +15,9 @@ from .sequence import Keypoints2D, PoseSequence
 from .skeleton import Skeleton
 
 # %% auto #0
-__all__ = ['COLORS', 'ZONES', 'method_color', 'bone_colors', 'upright', 'draw_skeleton', 'frame_axes', 'contact_sheet',
-           'plot_angle_curves', 'plot_bland_altman', 'plot_angle_errors', 'plot_zones', 'plot_history',
-           'animate_comparison']
+__all__ = ['COLORS', 'ZONES', 'method_color', 'picture_bones', 'bone_colors', 'angle_label', 'upright', 'draw_skeleton',
+           'frame_axes', 'contact_sheet', 'plot_angle_curves', 'plot_bland_altman', 'plot_angle_errors', 'plot_zones',
+           'plot_history', 'animate_comparison']
 
 # %% ../nbs/60_plots.ipynb #23b78ea2
 COLORS = {"left": "#1f6fd1", "right": "#d1352b", "middle": "#333333", "truth": "#222222",
@@ -32,13 +32,34 @@ def method_color(
     return COLORS.get(name, plt.get_cmap("tab10")(sum(map(ord, name)) % 10))
 
 
+def picture_bones(
+    skeleton: Skeleton,
+) -> np.ndarray:
+    "Return the bones to draw (E,2): the skeleton's own, and a trunk line where they leave a gap at the waist."
+    bones = skeleton.drawn_bones
+    if not (skeleton.has("PELVIS") and skeleton.has("THORAX")):
+        return bones
+    ends = skeleton.indices(["PELVIS", "THORAX"])
+    reached = {int(ends[0])}
+    for _ in range(len(bones)):
+        reached |= {int(x) for pair in bones if reached & {int(v) for v in pair} for x in pair}
+    return bones if int(ends[1]) in reached else np.concatenate([bones, ends[None]])
+
+
 def bone_colors(
     skeleton: Skeleton,
 ) -> list[str]:
     "Return one colour per drawn bone: the side of its joints, else middle."
     left, right = set(skeleton.left.tolist()), set(skeleton.right.tolist())
     side = lambda a, b: "left" if {a, b} & left and not {a, b} & right else "right" if {a, b} & right and not {a, b} & left else "middle"
-    return [COLORS[side(int(a), int(b))] for a, b in skeleton.drawn_bones]
+    return [COLORS[side(int(a), int(b))] for a, b in picture_bones(skeleton)]
+
+# %% ../nbs/60_plots.ipynb #d3aa25f0
+def angle_label(
+    name: str,  # e.g. "right_elbow_flexion_included"
+) -> str:
+    "Return an angle's name for readers."
+    return name.removesuffix("_included").replace("_gravity", " (gravity)").replace("_", " ").replace("(gravity) right", "right (gravity)")
 
 
 def upright(
@@ -64,7 +85,7 @@ def draw_skeleton(
     dots: bool = True,
 ) -> None:
     "Draw one pose into 3D axes; missing joints are left out."
-    for (a, b), color in zip(skeleton.drawn_bones, bone_colors(skeleton)):
+    for (a, b), color in zip(picture_bones(skeleton), bone_colors(skeleton)):
         ax.plot(*joints[[a, b]].T, color=color, lw=1.6, alpha=alpha, solid_capstyle="round")
     if dots:
         ax.scatter(*joints.T, s=4, color=COLORS["joint"], alpha=alpha, depthshade=False)
@@ -90,26 +111,44 @@ def frame_axes(
     ax.set_zlabel("up [m]", fontsize=7, labelpad=-8)
     ax.locator_params(nbins=4)
 
-# %% ../nbs/60_plots.ipynb #48ff2d57
+# %% ../nbs/60_plots.ipynb #79a207dc
+def _on_ground(x: np.ndarray) -> np.ndarray:  # (T,J,2) across, up
+    "Shift every frame so that its middle is at 0 across and its lowest point at 0 up."
+    good = np.isfinite(x).all(-1)
+    low = np.where(good, x[..., 1], np.inf).min(1)
+    middle = np.where(good, x[..., 0], 0).sum(1) / np.maximum(good.sum(1), 1)
+    return x - np.stack([middle, np.where(np.isfinite(low), low, 0)], 1)[:, None]
+
+
 def contact_sheet(
     sequences: Mapping[str, PoseSequence],  # row name -> sequence
     columns: int = 6,
-    azimuth: float = -60.0,
+    azimuth: float = -60.0,  # direction the viewer stands in [deg]
     title: str = "",
 ) -> Figure:
-    "Draw evenly spaced frames of several sequences, one row each."
+    "Draw evenly spaced frames of several sequences from the side, one row each, all at one scale with the lowest point at 0."
     if not sequences:
         raise ValueError("contact_sheet: no sequence given")
-    fig = plt.figure(figsize=(1.9 * columns, 2.1 * len(sequences) + 0.3))
+    side = np.array([-np.sin(np.radians(azimuth)), np.cos(np.radians(azimuth)), 0.0])
+    flat = {n: upright(s.joints, s.up) @ np.stack([side, [0, 0, 1.0]], 1) for n, s in sequences.items()}  # (T,J,2)
+    flat = {n: _on_ground(x) for n, x in flat.items()}
+    wide, tall = (max(float(np.nanmax(np.abs(x[..., i]), initial=0.5)) for x in flat.values()) * 1.05 for i in (0, 1))
+    fig, axes = plt.subplots(len(flat), columns, figsize=(1.75 * columns, 1.5 * len(flat) * max(0.75, tall / (2 * wide)) + 0.5 * len(flat) + 0.4), sharex=True, sharey=True, squeeze=False)
     for r, (name, seq) in enumerate(sequences.items()):
-        for c, t in enumerate(np.linspace(0, len(seq) - 1, columns).round().astype(int)):
-            ax = fig.add_subplot(len(sequences), columns, r * columns + c + 1, projection="3d")
-            pose = upright(seq.joints[t], seq.up)
-            if np.isfinite(pose).all(1).any():
-                draw_skeleton(ax, pose, seq.skeleton)
-                frame_axes(ax, pose, azimuth)
-            ax.set_title(f"{name}, {seq.frames[t] / seq.fps:.1f} s" if c == 0 else f"{seq.frames[t] / seq.fps:.1f} s", fontsize=7)
+        for ax, t in zip(axes[r], np.linspace(0, len(seq) - 1, columns).round().astype(int)):
+            for (a, b), color in zip(picture_bones(seq.skeleton), bone_colors(seq.skeleton)):
+                ax.plot(*flat[name][t][[a, b]].T, color=color, lw=1.5, solid_capstyle="round")
+            ax.set_aspect("equal")
+            ax.set_title(f"{name}, {seq.frames[t] / seq.fps:.1f} s", fontsize=7.5, pad=3)
+            ax.tick_params(labelsize=6)
+            ax.grid(alpha=0.2)
+        axes[r, 0].set_ylabel("up [m]", fontsize=7)
+    axes[0, 0].set_xlim(-wide, wide)
+    axes[0, 0].set_ylim(-0.03 * tall, tall)
+    for ax in axes[-1]:
+        ax.set_xlabel("across [m]", fontsize=7)
     fig.suptitle(title, fontsize=9)
+    fig.tight_layout()
     plt.close(fig)
     return fig
 
@@ -126,7 +165,7 @@ def plot_angle_curves(
     for ax, (angle, methods) in zip(axes.T.ravel(), curves.items()):
         for name, y in methods.items():
             ax.plot(time_s, y, label=name, color=method_color(name), lw=1.8 if name == "truth" else 1.0, zorder=3 if name == "truth" else 2)
-        ax.set_title(angle.replace("_", " "), fontsize=8, loc="left", pad=2)
+        ax.set_title(angle_label(angle), fontsize=8, loc="left", pad=2)
         ax.set_ylabel("[deg]", fontsize=7)
         ax.tick_params(labelsize=7)
         ax.grid(alpha=0.25)
@@ -137,7 +176,7 @@ def plot_angle_curves(
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, ncols=len(labels), fontsize=8, loc="upper right", frameon=False)
     fig.suptitle(title, fontsize=9, x=0.02, ha="left")
-    fig.tight_layout(rect=(0, 0, 1, 0.97))
+    fig.tight_layout()
     plt.close(fig)
     return fig
 
@@ -165,7 +204,7 @@ def plot_bland_altman(
         ax.tick_params(labelsize=7)
         ax.grid(alpha=0.25)
     axes[0, 0].set_ylabel("estimate - truth [deg]", fontsize=7.5)
-    fig.suptitle(angle.replace("_", " "), fontsize=9)
+    fig.suptitle(angle_label(angle), fontsize=9)
     fig.tight_layout()
     plt.close(fig)
     return fig
@@ -185,7 +224,7 @@ def plot_angle_errors(
             ax.plot(r["mae"], y, "o", ms=4, color=method_color(method), label=method)
     handles = dict(zip(*reversed(ax.get_legend_handles_labels())))
     ax.legend(handles.values(), handles.keys(), fontsize=8, frameon=False, loc="lower right")
-    ax.set_yticks(range(len(angles)), [a.replace("_", " ") for a in angles], fontsize=7.5)
+    ax.set_yticks(range(len(angles)), [angle_label(a) for a in angles], fontsize=7.5)
     ax.invert_yaxis()
     ax.set_xlim(left=0)
     ax.set_xlabel("mean absolute error [deg], 95 % interval by subject bootstrap", fontsize=8)
@@ -196,45 +235,58 @@ def plot_angle_errors(
     plt.close(fig)
     return fig
 
+# %% ../nbs/60_plots.ipynb #01cab93c
+def _zone_colors(levels: Sequence[int]) -> list[tuple[str, str]]:
+    "Return (colour, hatch) per zone: the colour is the rank of its level, hatched are zones before the best one."
+    rank = {v: i for i, v in enumerate(sorted(set(levels)))}
+    best = list(levels).index(min(levels))
+    return [(ZONES[min(rank[v], len(ZONES) - 1)], "///" if z < best else "") for z, v in enumerate(levels)]
+
 # %% ../nbs/60_plots.ipynb #4545699f
 def plot_zones(
     shares: Mapping[str, Mapping[str, Sequence[float]]],  # angle -> method -> share of time per zone, sums to 1
     labels: Mapping[str, Sequence[str]],  # angle -> zone names, e.g. "0 to 20 deg"
     title: str = "",
+    levels: Mapping[str, Sequence[int]] | None = None,  # angle -> how bad each zone is; default: in the order of the zones
 ) -> Figure:
     "Draw percent time in posture zones as stacked bars, one panel per angle."
-    fig, axes = plt.subplots(1, len(shares), figsize=(2.9 * len(shares), 2.9), squeeze=False)
-    for ax, (angle, methods) in zip(axes[0], shares.items()):
+    columns = min(len(shares), 4)
+    rows = -(-len(shares) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(2.7 * columns, 3.2 * rows + 0.3), squeeze=False)
+    for ax in axes.ravel()[len(shares):]:
+        ax.set_visible(False)
+    for ax, (angle, methods) in zip(axes.ravel(), shares.items()):
         left = np.zeros(len(methods))
-        values = np.array([methods[m] for m in methods], dtype=float) * 100
-        for z, label in enumerate(labels[angle]):
-            ax.bar(range(len(methods)), values[:, z], bottom=left, color=ZONES[min(z, len(ZONES) - 1)], label=label, width=0.75)
+        values = np.nan_to_num(np.array([methods[m] for m in methods], dtype=float)) * 100
+        colors = _zone_colors(levels[angle] if levels else range(len(labels[angle])))
+        for z, (label, (color, hatch)) in enumerate(zip(labels[angle], colors)):
+            ax.bar(range(len(methods)), values[:, z], bottom=left, color=color, hatch=hatch, label=label, width=0.78, edgecolor="white", lw=0.8)
+            for m in np.flatnonzero(values[:, z] > 8):
+                ax.text(m, left[m] + values[m, z] / 2, f"{values[m, z]:.0f}", ha="center", va="center", fontsize=6.5)
             left += values[:, z]
-        ax.set_xticks(range(len(methods)), list(methods), fontsize=7.5, rotation=30)
+        ax.set_xticks(range(len(methods)), list(methods), fontsize=7.5)
         ax.set_ylim(0, 100)
-        ax.set_title(angle.replace("_", " "), fontsize=8.5)
-        ax.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False, ncols=2)
+        ax.set_title(angle_label(angle), fontsize=8.5)
+        ax.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False, ncols=2, title="degrees", title_fontsize=6.5)
         ax.tick_params(axis="y", labelsize=7)
-    axes[0, 0].set_ylabel("time in zone [%]", fontsize=8)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("time in zone [%]", fontsize=8)
     fig.suptitle(title, fontsize=9)
     fig.tight_layout()
     plt.close(fig)
     return fig
 
-
+# %% ../nbs/60_plots.ipynb #2f46ffea
 def plot_history(
-    history: Sequence[Mapping[str, Any]],  # one dict per epoch with "epoch" and numbers
-    train: Sequence[str],  # keys of training terms
-    validation: Sequence[str],  # keys of validation numbers
+    history: Sequence[Mapping[str, Any]],  # one dict per epoch: "epoch", "train" and "val" dicts of numbers
     title: str = "",
 ) -> Figure:
     "Draw training and validation curves side by side, on a logarithmic axis."
     fig, axes = plt.subplots(1, 2, figsize=(8.4, 2.9))
-    for ax, keys, name in zip(axes, (train, validation), ("training loss", "validation")):
-        for key in keys:
-            points = [(h["epoch"], h[key]) for h in history if h.get(key) is not None]
-            if points:
-                ax.plot(*zip(*points), marker=".", lw=1.2, label=key)
+    for ax, part, name in zip(axes, ("train", "val"), ("training loss and terms", "validation")):
+        for key in dict.fromkeys(k for h in history for k in (h.get(part) or {}) if k != "grad_norm"):
+            points = [(h["epoch"], h[part][key]) for h in history if (h.get(part) or {}).get(key) is not None]
+            ax.plot(*zip(*points), marker=".", lw=1.2, label=key)
         ax.set_yscale("log")
         ax.set_xlabel("epoch", fontsize=8)
         ax.set_title(name, fontsize=9)
@@ -256,8 +308,8 @@ def _line(points: np.ndarray, bones: np.ndarray) -> list[np.ndarray]:
 
 def _side_bones(skeleton: Skeleton) -> dict[str, np.ndarray]:
     "Return the drawn bones by colour."
-    colors = np.array(bone_colors(skeleton))
-    return {c: skeleton.drawn_bones[colors == c] for c in (COLORS["left"], COLORS["right"], COLORS["middle"]) if (colors == c).any()}
+    colors, bones = np.array(bone_colors(skeleton)), picture_bones(skeleton)
+    return {c: bones[colors == c] for c in (COLORS["left"], COLORS["right"], COLORS["middle"]) if (colors == c).any()}
 
 
 def _stage(seq: PoseSequence, root: np.ndarray) -> np.ndarray:
@@ -312,18 +364,19 @@ def _animation_layout(fig: Any, stages: Mapping[str, np.ndarray], keypoints: Key
     high = np.max([np.nanmax(s, (0, 1)) for s in stages.values()], 0)
     half = max((high - low).max() / 2, 0.2)
     mid = (low + high) / 2
-    axis = lambda i, name: dict(range=[mid[i] - half, mid[i] + half], title=name, tickfont=dict(size=9), nticks=4, showbackground=False)
-    for i in range(len(stages)):
-        fig.update_layout({f"scene{i + 1 if i else ''}": dict(xaxis=axis(0, "x [m]"), yaxis=axis(1, "y [m]"), zaxis=axis(2, "up [m]"),
-                                                              aspectmode="cube", camera=dict(eye=dict(x=0.9, y=-1.5, z=0.5)))})
+    quiet = dict(title="", showticklabels=False, showbackground=False, gridcolor="#d5dade", zeroline=False, dtick=0.5)
+    axis = lambda i: dict(quiet, range=[mid[i] - half, mid[i] + half])
+    up = dict(axis(2), showticklabels=True, ticksuffix=" m", tickfont=dict(size=9, color="#5b6670"))
+    scene = dict(xaxis=axis(0), yaxis=axis(1), zaxis=up, aspectmode="cube", camera=dict(eye=dict(x=0.75, y=-1.3, z=0.35), projection=dict(type="orthographic")))
+    fig.update_layout({f"scene{i + 1 if i else ''}": scene for i in range(len(stages))})
     if keypoints is not None:
         xy = keypoints.xy_px.reshape(-1, 2)
         lo, hi = np.nanmin(xy, 0) - 30, np.nanmax(xy, 0) + 30
-        fig.update_xaxes(range=[lo[0], hi[0]], title="x [px]", row=1, col=1)
-        fig.update_yaxes(range=[hi[1], lo[1]], title="y [px]", scaleanchor="x", row=1, col=1)
+        fig.update_xaxes(range=[lo[0], hi[0]], gridcolor="#e4e8eb", nticks=4, tickfont=dict(size=9), row=1, col=1)
+        fig.update_yaxes(range=[hi[1], lo[1]], gridcolor="#e4e8eb", nticks=6, tickfont=dict(size=9), scaleanchor="x", row=1, col=1)
     play = dict(label="play", method="animate", args=[None, dict(frame=dict(duration=ms, redraw=True), fromcurrent=True, transition=dict(duration=0))])
     stop = dict(label="pause", method="animate", args=[[None], dict(mode="immediate", frame=dict(duration=0, redraw=False))])
     steps = [dict(label=f.name, method="animate", args=[[f.name], dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))]) for f in fig.frames]
-    fig.update_layout(title=title, showlegend=False, height=460, margin=dict(l=10, r=10, t=60, b=10),
-                      updatemenus=[dict(type="buttons", direction="left", x=0, y=-0.08, xanchor="left", buttons=[play, stop])],
-                      sliders=[dict(steps=steps, currentvalue=dict(prefix="time [s]: "), x=0.16, len=0.8, y=-0.02)])
+    fig.update_layout(title=dict(text=title, font=dict(size=14)), showlegend=False, height=480, margin=dict(l=40, r=10, t=70, b=110), plot_bgcolor="white",
+                      font=dict(color="#1d2329"), updatemenus=[dict(type="buttons", direction="left", x=0, y=-0.2, xanchor="left", yanchor="middle", buttons=[play, stop])],
+                      sliders=[dict(steps=steps, currentvalue=dict(prefix="time [s]: ", font=dict(size=12)), x=0.18, len=0.8, y=-0.06, pad=dict(t=0))])

@@ -27,7 +27,7 @@ class RayData:
     def __init__(
         self,
         store: MotionStore,
-        split: str | None,  # "train", "validate", "test" or None for all
+        split: str | None,  # "train", "validation", "test" or None for all
         skeleton: Skeleton | str,
         window: int = 1,  # frames per sample, odd
         step: int = 1,  # frames between them
@@ -40,29 +40,33 @@ class RayData:
         self.views = [i for i in range(len(store.views)) if split is None or store.motion_of(i).split == split]
         if not self.views:
             raise ValueError(f"{store.path}: no view of split {split!r}; splits: {sorted({m.split for m in store.motions})}")
-        self._tables()
-
-    def _tables(self) -> None:
-        "Collect per-view cameras and the flat list of frames."
-        cams = [self.store.camera(v) for v in self.views]
-        if any(c is None for c in cams):
-            raise ValueError(f"{self.store.path}: a view has no calibrated camera; rays need the intrinsics")
-        if any(c.model != "pinhole" and any(c.dist) for c in cams):
-            raise ValueError(f"{self.store.path}: views with lens distortion; undistort the keypoints first")
-        rows, motions = [self.store.views[v] for v in self.views], [self.store.motion_of(v) for v in self.views]
-        f32 = lambda x: torch.tensor(np.stack(x), dtype=torch.float32)
-        self.K = f32([np.linalg.inv(c.K) for c in cams])
-        self.R = f32([c.R for c in cams])
-        self.up = f32([c.up_cam(m.up) if m.up is not None else np.full(3, np.nan) for c, m in zip(cams, motions)])
-        self.betas = f32([np.asarray(m.betas) for m in motions]) if self.mesh else None
-        lengths = np.array([len(r) for r in rows])
-        self.first, self.last = np.array([r.start for r in rows]), np.array([r.start for r in rows]) + lengths - 1
-        self.to_motion = np.array([m.start + r.offset - r.start for r, m in zip(rows, motions)])
-        self.view_of = np.repeat(np.arange(len(rows)), lengths)
-        self.frame_of = np.concatenate([np.arange(a, b + 1) for a, b in zip(self.first, self.last)])
+        _tables(self)
 
     def __len__(self) -> int:
         return len(self.frame_of)
+
+# %% ../nbs/41a_ray_training.ipynb #03b751a5
+def _tables(self: RayData) -> None:
+    "Collect per-view cameras and the flat list of frames."
+    cams = [self.store.camera(v) for v in self.views]
+    if any(c is None for c in cams):
+        raise ValueError(f"{self.store.path}: a view has no calibrated camera; rays need the intrinsics")
+    if any(c.model != "pinhole" and any(c.dist) for c in cams):
+        raise ValueError(f"{self.store.path}: views with lens distortion; undistort the keypoints first")
+    rows, motions = [self.store.views[v] for v in self.views], [self.store.motion_of(v) for v in self.views]
+    f32 = lambda x: torch.tensor(np.stack(x), dtype=torch.float32)
+    if any(abs(c.K[0, 1]) > 1e-6 for c in cams):
+        raise ValueError(f"{self.store.path}: a camera with skewed pixels; undistort the keypoints first")
+    self.scale = f32([1 / np.diag(c.K)[:2] for c in cams])
+    self.shift = f32([-c.K[:2, 2] / np.diag(c.K)[:2] for c in cams])
+    self.R = f32([c.R for c in cams])
+    self.up = f32([c.up_cam(m.up) if m.up is not None else np.full(3, np.nan) for c, m in zip(cams, motions)])
+    self.betas = f32([np.asarray(m.betas) for m in motions]) if self.mesh else None
+    lengths = np.array([len(r) for r in rows])
+    self.first, self.last = np.array([r.start for r in rows]), np.array([r.start for r in rows]) + lengths - 1
+    self.to_motion = np.array([m.start + r.offset - r.start for r, m in zip(rows, motions)])
+    self.view_of = np.repeat(np.arange(len(rows)), lengths)
+    self.frame_of = np.concatenate([np.arange(a, b + 1) for a, b in zip(self.first, self.last)])
 
 # %% ../nbs/41a_ray_training.ipynb #fb696809
 def ray_batch(
@@ -75,8 +79,7 @@ def ray_batch(
     rows = np.clip(frame[:, None] + offsets, data.first[v][:, None], data.last[v][:, None])
     kp = torch.from_numpy(np.ascontiguousarray(data.kp[rows]))  # (B,W,J,3) px, confidence
     tv = torch.from_numpy(v)
-    K = data.K[tv][:, None]
-    rays = kp[..., :2] @ K[..., :2, :2].mT + K[..., None, :2, 2]
+    rays = torch.addcmul(data.shift[tv][:, None, None], kp[..., :2], data.scale[tv][:, None, None])
     win = ray_window(rays, kp[..., 2], data.up[tv])
     at = frame + data.to_motion[v]
     turn = win.view @ data.R[tv]  # world -> view
@@ -135,7 +138,7 @@ class RayTask:
         self.config, self.batch_size, self.steps_per_epoch = model, batch_size, steps_per_epoch
         self.seed, self.direction_weight, self.body = seed, direction_weight, mesh_body
         args = dict(window=model.get("window", 1), step=model.get("step", 1), mesh=mesh_body is not None)
-        self.train, self.val = RayData(store, "train", skeleton, **args), RayData(store, "validate", skeleton, **args)
+        self.train, self.val = RayData(store, "train", skeleton, **args), RayData(store, "validation", skeleton, **args)
         self.skeleton = self.train.skeleton
         self.bones = torch.as_tensor(self.skeleton.bone_array)
         self.val_index = np.random.default_rng(0).choice(len(self.val), min(validate_samples, len(self.val)), replace=False)

@@ -54,8 +54,8 @@ class Regressor:
         "Raise ValueError unless the regressor was made for this mesh layout."
         if topology != self.topology_id:
             raise ValueError(
-                f"the {self.skeleton} regressor was made for topology {self.topology_id}, {what} has "
-                f"topology {topology}; vertex numbers do not carry over: use one made for this body"
+                f"the {self.skeleton} regressor was made for topology {self.topology_id}, {what} "
+                f"has topology {topology}; vertex numbers do not carry over, use its own"
             )
 
     def __call__(self, vertices: Tensor) -> Tensor:  # (...,V,3) -> (...,J,3)
@@ -76,11 +76,9 @@ class Regressor:
 
 # %% ../nbs/03a_regressor.ipynb #a5600cb8
 def load_regressor(
-    path: str
-    | Path,  # .npy (J,V), or .npz with the member J_regressor or rows/cols/vals as saved by this workbook
+    path: str | Path,  # .npy (J,V), or .npz with J_regressor and perhaps topology_id
     skeleton: str,  # name of the joint set the rows follow
-    topology_id: str
-    | None = None,  # layout the columns are numbered for; required unless the file carries it
+    topology_id: str | None = None,  # mesh it was made for; required unless the file says it
 ) -> Regressor:
     "Read a joint regressor; the file or the caller must say which mesh it was made for."
     path, sk = Path(path), get_skeleton(skeleton)
@@ -91,18 +89,21 @@ def load_regressor(
                 f"{path}: expected a member J_regressor (J,V), found {', '.join(data)}"
             )
         matrix, stored = np.asarray(data["J_regressor"]), data.get("topology_id")
-        topology_id = topology_id or (None if stored is None else str(stored))
+        if stored is not None and topology_id not in (None, str(stored)):
+            raise ValueError(f"{path}: made for topology {stored}, asked for {topology_id}")
+        topology_id = topology_id if stored is None else str(stored)
     else:
         matrix = load_npy(path)
-    if matrix.ndim != 2 or matrix.shape[0] != sk.num_joints or not np.isfinite(matrix).all():
+    fits = matrix.ndim == 2 and len(matrix) == sk.num_joints and matrix.dtype.kind in "fiu"
+    if not fits or not np.isfinite(matrix).all():
         raise ValueError(
-            f"{path}: expected a finite matrix (J,V) with {sk.num_joints} rows for skeleton {sk.name}, "
-            f"found shape {matrix.shape}; pass the skeleton it was made for"
+            f"{path}: expected a finite matrix (J,V) with {sk.num_joints} rows for skeleton "
+            f"{sk.name}, found {matrix.dtype} {matrix.shape}; pass the skeleton it was made for"
         )
     if topology_id is None:
         raise ValueError(
-            f"{path}: the file does not say which mesh its {matrix.shape[1]} columns belong to; pass "
-            "topology_id=body.topology_id of the body it was made for"
+            f"{path}: the file does not say which mesh its {matrix.shape[1]} columns belong to; "
+            "pass topology_id=body.topology_id of the body it was made for"
         )
     rows, cols = np.nonzero(matrix)
     return Regressor(
@@ -154,8 +155,8 @@ def table_regressor(
             triplets += [(j, v, w) for v, w in _point_weights(tables, kind, name).items()]
     except KeyError as e:
         raise ValueError(
-            f"no vertex numbers are known for {e.args[0]} of {skeleton.name} on {kind.upper()}; bring "
-            f"a regressor: load_regressor(path, '{skeleton.name}', body.topology_id)"
+            f"no vertex numbers are known for {e.args[0]} of {skeleton.name} on {kind.upper()}; "
+            f"bring a regressor: load_regressor(path, '{skeleton.name}', body.topology_id)"
         ) from None
     rows, cols, vals = (np.array(x) for x in zip(*triplets))
     return Regressor(skeleton.name, topology, tables["num_vertices"][kind], rows, cols, vals)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['NEAR', 'project_pixels', 'Fragments', 'rasterize']
+__all__ = ['NEAR', 'project_pixels', 'Fragments', 'rasterize', 'interpolate_attributes', 'face_values', 'vertex_normals',
+           'shade_normals']
 
 # %% ../nbs/06_render.ipynb #b29c181c
 NEAR = 1e-8  # metres; faces with a nearer vertex are dropped
@@ -40,11 +41,9 @@ def _weights(
     point: Tensor,  # (N,2) px
 ) -> Tensor:  # (N,3) perspective-correct barycentric weights
     "Return the weights of the corners at a pixel centre."
-    a, b, c = (tri - point[:, None]).unbind(1)
-    area = _cross(b - a, c - a)
-    flat = torch.stack([_cross(b, c), _cross(c, a), _cross(a, b)], -1) / area[:, None]
-    z0, z1, z2 = depth.unbind(-1)
-    top = flat * torch.stack([z1 * z2, z0 * z2, z0 * z1], -1)
+    x, y = tri[..., 0] - point[:, :1], tri[..., 1] - point[:, 1:]
+    flat = x.roll(-1, 1) * y.roll(-2, 1) - y.roll(-1, 1) * x.roll(-2, 1)
+    top = flat / flat.sum(-1, keepdim=True) * depth.roll(-1, 1) * depth.roll(-2, 1)
     return top / top.sum(-1, keepdim=True).clamp_min(1e-8)
 
 # %% ../nbs/06_render.ipynb #9be18d9a
@@ -119,7 +118,7 @@ class Fragments:
     pix_to_face: Tensor  # (B,h,w,K) int64
     zbuf: Tensor  # (B,h,w,K) metres
     bary_coords: Tensor  # (B,h,w,K,3)
-    dists: Tensor  # (B,h,w,K) squared edge distance, shorter image side = 2; negative inside
+    dists: Tensor  # (B,h,w,K) squared edge distance, half the shorter side = 1; negative inside
 
     @property
     def mask(self) -> Tensor:
@@ -138,6 +137,54 @@ def _check(verts_cam: Tensor, faces: Tensor, K: Tensor) -> None:
     if len(faces) and int(faces.max()) >= verts_cam.shape[1]:
         raise ValueError(f"faces name vertex {int(faces.max())}, but there are {verts_cam.shape[1]} vertices")
 
+# %% ../nbs/06_render.ipynb #6c88130b1
+@dataclass(frozen=True)
+class _Scene:
+    "All faces of all images in pixels, numbered image by image."
+    tri: Tensor  # (B*F,3,2) px
+    depth: Tensor  # (B*F,3)
+    unit: float  # half the shorter image side, px
+    blur: float
+
+    def measure(self, row: Tensor, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        "Return weights (N,3), depth (N,) and whether the point is inside (N,)."
+        raw = _weights(self.tri[row], self.depth[row], point)
+        weights = _soften(raw) if self.blur else raw
+        return weights, (weights * self.depth[row]).sum(-1), (raw > 0).all(-1)
+
+    def distance(self, row: Tensor, point: Tensor) -> Tensor:
+        "Return the squared edge distance (N,) in units of half the shorter side."
+        return _edge_distance(self.tri[row], point) / self.unit**2
+
+
+def _prune(scene: _Scene, row: Tensor, col: Tensor, line: Tensor, point: Tensor):
+    "Drop most pixels outside their face by signs alone, before anything is divided."
+    if scene.blur or not len(row):
+        return row, col, line, point
+    corners = scene.tri[row] - point[:, None]
+    x, y = corners.unbind(-1)
+    sign = (x * y.roll(-1, 1) > y * x.roll(-1, 1)).sum(-1)
+    keep = (sign == 0) | (sign == 3)
+    return row[keep], col[keep], line[keep], point[keep]
+
+
+@torch.no_grad()
+def _hits(scene: _Scene, boxes: tuple[Tensor, Tensor], size: tuple[int, int], layers: int):
+    "List what is seen: row (N,), pixel centre (N,2) and output slot (N,)."
+    h, w = size
+    faces = max(boxes[0].shape[1], 1)
+    row, col, line = _expand(*boxes)
+    point = torch.stack([col, line], -1).to(scene.tri) + 0.5
+    row, col, line, point = _prune(scene, row, col, line, point)
+    _, z, keep = scene.measure(row, point)
+    if scene.blur:
+        keep = (keep | (scene.distance(row, point) < scene.blur)) & (z >= 0)
+    row, col, line, point, z = (x[keep] for x in (row, col, line, point, z))
+    pixel = (torch.div(row, faces, rounding_mode="floor") * h + line) * w + col
+    pixels = boxes[0].shape[0] * h * w
+    index, slot = _nearest(pixel, row % faces, z, pixels, layers)
+    return row[index], point[index], slot
+
 # %% ../nbs/06_render.ipynb #263f87a4
 def rasterize(
     verts_cam: Tensor,  # (B,V,3) metres, OpenCV axes
@@ -146,41 +193,75 @@ def rasterize(
     size: Sequence[int],  # (h,w) px
     faces_per_pixel: int = 1,
     cull_backfaces: bool = False,
-    blur_radius: float = 0.0,  # squared distance, shorter image side = 2
+    blur_radius: float = 0.0,  # squared distance, half the shorter image side = 1
 ) -> Fragments:
     "Rasterise one mesh per image with a z-buffer."
-    K, faces, (h, w) = torch.as_tensor(K), torch.as_tensor(faces).to(verts_cam.device).long(), size
+    K, faces = torch.as_tensor(K), torch.as_tensor(faces).to(verts_cam.device).long()
     _check(verts_cam, faces, K)
-    B, F, unit = len(verts_cam), len(faces), min(h, w) / 2
+    (h, w), B, F = size, len(verts_cam), len(faces)
     tri, depth = project_pixels(verts_cam, K)[:, faces], verts_cam[..., 2][:, faces]
-    flat_tri, flat_depth = tri.flatten(0, 1), depth.flatten(0, 1)
-
-    def measure(row: Tensor, point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        corners, z = flat_tri[row], flat_depth[row]
-        raw = _weights(corners, z, point)
-        weights, inside = (_soften(raw) if blur_radius else raw), (raw > 0).all(-1)
-        return weights, (weights * z).sum(-1), inside, corners
-
+    unit = min(h, w) / 2
+    scene = _Scene(tri.flatten(0, 1), depth.flatten(0, 1), unit, blur_radius)
     with torch.no_grad():
-        low, count = _face_boxes(tri, depth, (h, w), cull_backfaces, blur_radius**0.5 * unit)
-        row, col, line = _expand(low, count)
-        point = torch.stack([col, line], -1).to(tri) + 0.5
-        _, z, keep, corners = measure(row, point)
-        if blur_radius:
-            keep |= _edge_distance(corners, point) / unit**2 < blur_radius
-            keep &= z >= 0
-        row, point, z, col, line = (x[keep] for x in (row, point, z, col, line))
-        pixel = (torch.div(row, F, rounding_mode="floor") * h + line) * w + col
-        index, slot = _nearest(pixel, row % max(F, 1), z, B * h * w, faces_per_pixel)
-    row, point = row[index], point[index]
-    weights, z, inside, corners = measure(row, point)
-    distance = _edge_distance(corners, point) / unit**2
-    return _fill(slot, (B, h, w, faces_per_pixel), row % max(F, 1), z, weights,
-                 torch.where(inside, -distance, distance))
+        boxes = _face_boxes(tri, depth, (h, w), cull_backfaces, blur_radius**0.5 * unit)
+    row, point, slot = _hits(scene, boxes, (h, w), faces_per_pixel)
+    weights, z, inside = scene.measure(row, point)  # again, now with gradients
+    distance = scene.distance(row, point)
+    shape, total = (B, h, w, faces_per_pixel), B * h * w * faces_per_pixel
+    put = lambda x: x.new_full((total, *x.shape[1:]), -1).index_put((slot,), x).unflatten(0, shape)
+    return Fragments(put(row % max(F, 1)), put(z), put(weights), put(torch.where(inside, -distance, distance)))
+
+# %% ../nbs/06_render.ipynb #3b746a65
+def interpolate_attributes(
+    fragments: Fragments,
+    faces: Tensor,  # (F,3)
+    attributes: Tensor,  # (B,V,C) or (V,C)
+    fill: float = 0.0,
+) -> Tensor:  # (B,h,w,K,C)
+    "Interpolate vertex attributes over the picture."
+    face, weights = fragments.pix_to_face, fragments.bary_coords
+    corners = torch.as_tensor(faces).to(face.device).long()[face.clamp_min(0)]  # (B,h,w,K,3)
+    per_image = attributes.expand(len(face), *attributes.shape[-2:])
+    batch = torch.arange(len(face), device=face.device).view(-1, 1, 1, 1, 1)
+    value = (per_image[batch, corners] * weights[..., None]).sum(-2)
+    return torch.where(face[..., None] >= 0, value, torch.full_like(value, fill))
 
 
-def _fill(slot: Tensor, shape: tuple[int, ...], face: Tensor, z: Tensor, weights: Tensor, dists: Tensor) -> Fragments:
-    "Write the chosen candidates into images of -1."
-    total = torch.Size(shape).numel()
-    put = lambda x: x.new_full((total, *x.shape[1:]), -1).index_put((slot,), x).reshape(*shape, *x.shape[1:])
-    return Fragments(put(face), put(z), put(weights), put(dists))
+def face_values(fragments: Fragments, values: Tensor, fill: float = -1) -> Tensor:  # (B,h,w,K)
+    "Look up one value per face, such as a part label."
+    found = values[fragments.pix_to_face.clamp_min(0)]
+    return torch.where(fragments.pix_to_face >= 0, found, torch.full_like(found, fill))
+
+# %% ../nbs/06_render.ipynb #59ce30c3
+def vertex_normals(
+    verts: Tensor,  # (...,V,3)
+    faces: Tensor,  # (F,3)
+) -> Tensor:  # (...,V,3) unit
+    "Return area-weighted vertex normals, outward for counter-clockwise faces."
+    a, b, c = (verts[..., corner, :] for corner in torch.as_tensor(faces).to(verts.device).long().T)
+    normal = torch.linalg.cross(b - a, c - a)
+    out = torch.zeros_like(verts)
+    for corner in torch.as_tensor(faces).to(verts.device).long().T:
+        out = out.index_add(-2, corner, normal)
+    return torch.nn.functional.normalize(out, dim=-1)
+
+
+def shade_normals(
+    verts_cam: Tensor,  # (V,3) metres, OpenCV axes
+    faces: Tensor,  # (F,3)
+    K: Tensor,  # (3,3)
+    size: Sequence[int],  # (h,w) px
+    color: Sequence[float] = (0.74, 0.74, 0.78),  # 0..1
+    light: Sequence[float] = (0.35, -0.5, -0.8),  # towards the light, camera axes
+    background: Tensor | None = None,  # (h,w,3) uint8, white without
+) -> Tensor:  # (h,w,3) uint8
+    "Draw a mesh in Lambert shading, over a picture if one is given."
+    verts_cam = torch.as_tensor(verts_cam)
+    frag = rasterize(verts_cam[None], faces, K, size)
+    normal = interpolate_attributes(frag, faces, vertex_normals(verts_cam, faces))[0, :, :, 0]
+    direction = torch.nn.functional.normalize(torch.tensor(light).to(normal), dim=0)
+    normal = torch.nn.functional.normalize(normal, dim=-1)
+    bright = 0.3 + 0.7 * (normal @ direction).clamp_min(0)
+    drawn = (255 * bright[..., None] * torch.tensor(color).to(bright)).to(torch.uint8)
+    white = torch.full_like(drawn, 255) if background is None else torch.as_tensor(background)
+    return torch.where(frag.mask[0, ..., None], drawn, white)

@@ -194,11 +194,34 @@ class Alignment(NamedTuple):
     s: Tensor  # (...)
 
 # %% ../nbs/02_rotation.ipynb #aac9005f
-def _centred(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _centred(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     "Return the weighted mean (...,1,3) and the points (...,J,3) minus it; weight 0 gives 0."
+    if weights is None:
+        mean = points.mean(-2, keepdim=True)
+        return mean, points - mean
     points = torch.where(weights > 0, points, 0.0)
     mean = (weights * points).sum(-2, keepdim=True) / weights.sum(-2, keepdim=True)
     return mean, torch.where(weights > 0, points - mean, 0.0)
+
+# %% ../nbs/02_rotation.ipynb #f642e512
+def _nearest_rotation(
+    matrix: Tensor,  # (N,3,3) float64
+) -> Tensor:  # (N,3,3) the rotation R with the largest trace(R^T matrix)
+    "Project matrices onto rotations, without reflection."
+    B = matrix / torch.linalg.matrix_norm(matrix, keepdim=True)
+    cof = torch.linalg.cross(B[:, [1, 2, 0]], B[:, [2, 0, 1]])
+    det, four = (B[:, 0] * cof[:, 0]).sum(-1), 4 * cof.square().sum((-2, -1))
+    root, step = torch.full_like(det, 3**0.5), det
+    for _ in range(9):
+        k = root * root - 1
+        step = (k * k - 8 * root * det - four) / (4 * (k * root - 2 * det))
+        root = root - step
+    k = (root * root - 1) / 2
+    sharp = k * root - det  # (N,) product of the sums of two singular values
+    R = (k + 1)[:, None, None] * B + root[:, None, None] * cof - B @ (B.mT @ B)
+    R = R / sharp[:, None, None]
+    doubt = ~((sharp > 1e-3) & (step.abs() < 1e-9))
+    return R.index_put((doubt,), roma.special_procrustes(matrix[doubt], method="svd")) if doubt.any() else R
 
 # %% ../nbs/02_rotation.ipynb #19619ab5
 def procrustes(
@@ -212,14 +235,15 @@ def procrustes(
     if source.shape != target.shape or source.shape[-1:] != (3,) or source.ndim < 2:
         raise ValueError(f"expected two tensors (...,J,3) of one shape, got {tuple(source.shape)} "
                          f"and {tuple(target.shape)}; convert both to one joint set")
-    weights = source.new_ones(()) if weights is None else torch.as_tensor(weights).to(source)
-    w = weights.expand(source.shape[:-1])[..., None]  # (...,J,1)
+    w = None if weights is None else torch.as_tensor(weights).to(source).expand(source.shape[:-1])[..., None]
     (mean_x, x), (mean_y, y) = _centred(source, w), _centred(target, w)
-    M, var = (w * y).mT @ x, (w * x * x).sum((-2, -1))  # (...,3,3), (...)
-    good = M.isfinite().all(-1).all(-1) & (var > 0)
-    M = torch.where(good[..., None, None], M, torch.eye(3).to(M))
-    R, singular = roma.special_procrustes(M, method="svd", return_singular_values=True)
-    s = singular.sum(-1) / torch.where(good, var, 1.0) if scale else torch.ones_like(var)
-    s = torch.where(good, s, torch.nan)
-    t = mean_y - s[..., None, None] * (mean_x @ R.mT)  # (...,1,3)
-    return Alignment(s[..., None, None] * (source @ R.mT) + t, R, t[..., 0, :], s)
+    wx = x if w is None else w * x
+    M, var = (y.mT @ wx).double(), (x * wx).sum((-2, -1))  # (...,3,3), (...)
+    good = M.sum((-2, -1)).isfinite() & (var > 0)
+    if not good.all(): M = torch.where(good[..., None, None], M, torch.eye(3).to(M))
+    R = _nearest_rotation(M.reshape(-1, 3, 3)).view(M.shape)
+    s = (R * M).sum((-2, -1)).to(var) / torch.where(good, var, 1.0) if scale else torch.ones_like(var)
+    s, R = torch.where(good, s, torch.nan), R.to(source)
+    A = s[..., None, None] * R.mT
+    t = mean_y - mean_x @ A  # (...,1,3)
+    return Alignment(source @ A + t, R, t[..., 0, :], s)

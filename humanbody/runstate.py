@@ -4,20 +4,17 @@
 
 # %% auto #0
 __all__ = ['STATE_FORMAT', 'FREE', 'Progress', 'save_state', 'load_state', 'find_resume', 'check_resume', 'run_info',
-           'make_fabric', 'torch_settings', 'shard', 'versions', 'git_commit']
+           'make_fabric', 'torch_settings', 'shard']
 
 # %% ../nbs/40b_runstate.ipynb #944b36b5
 import io
 import math
 import os
-import platform
-import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,7 +140,7 @@ def torch_settings(
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     try:
-        with torch.random.fork_rng(): yield
+        with torch.random.fork_rng(devices=[]): yield
     finally: torch.set_float32_matmul_precision(before)
 
 # %% ../nbs/40b_runstate.ipynb #1842a72b
@@ -159,19 +156,3 @@ def shard(
     mine = slice(rank, None, world) if rank < n else slice(0, 1)
     part = {k: v[mine] if isinstance(v, Tensor) and v.ndim and len(v) == n else v for k, v in batch.items()}
     return part, len(range(rank, n, world)) * world / n
-
-# %% ../nbs/40b_runstate.ipynb #90046f34
-def versions() -> dict:
-    """Return the versions that numbers depend on."""
-    import lightning
-    return dict(python=platform.python_version(), torch=torch.__version__, numpy=np.__version__,
-                lightning=lightning.__version__, threads=torch.get_num_threads())
-
-
-def git_commit() -> str:
-    """Return the commit of the source tree, "unknown" outside one."""
-    try:
-        r = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True,
-                           text=True, timeout=10)
-        return r.stdout.strip() or "unknown"
-    except (OSError, NameError, subprocess.TimeoutExpired): return "unknown"

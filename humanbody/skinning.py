@@ -48,8 +48,11 @@ class Tree(NamedTuple):
     above_all: Tensor  # (J-1,) parents of all joints but the root
     chain: Tensor  # (J,J) 1 where column is row's ancestor or row itself
 
-
-def make_tree(parents: tuple[int, ...], like: Tensor) -> Tree:
+# %% ../nbs/03b_skinning.ipynb #4b00d31d
+def make_tree(
+    parents: tuple[int, ...],  # (J,) -1 at the root, parents before children
+    like: Tensor,  # gives dtype and device
+) -> Tree:
     "Sort the joints by depth."
     depth = [0]
     for p in parents[1:]:
@@ -69,7 +72,7 @@ def make_tree(parents: tuple[int, ...], like: Tensor) -> Tree:
         joints, above, None if straight else index(np.argsort(order)), index(parents[1:]), chain
     )
 
-
+# %% ../nbs/03b_skinning.ipynb #8ecc4a40
 def chain_joints(
     tree: Tree,
     rot: Tensor,  # (B,J,3,3) rotation of each joint against its parent
@@ -100,23 +103,28 @@ class Plan(NamedTuple):
     )
     points: Tensor | None = None  # (Js,J+n) rows over the body's joints and the n vertices
 
-# %% ../nbs/03b_skinning.ipynb #59599b05
-def blend(plan: Plan, betas: Tensor, rot: Tensor) -> Tensor:
-    "Add shape directions and pose correctives to the template: (B,3n). Shapes shared by all frames are added once."
+# %% ../nbs/03b_skinning.ipynb #ad55825d
+_SPARSE_BATCH = 16  # above this many frames the dense product is as fast (measured)
+
+
+def blend(
+    plan: Plan,
+    betas: Tensor,  # (B or 1,K)
+    rot: Tensor,  # (B,J,3,3)
+) -> Tensor:
+    "Add shape directions and pose correctives to the template: (B,3n)."
     eye = _constants(rot.dtype, rot.device)[1]
     feature = (rot[:, 1:].flatten(2) - eye).flatten(1)  # (B,P)
-    P = feature.shape[1]
-    if plan.sparse is not None:
-        return (plan.sparse @ feature.T).T.contiguous() + torch.addmm(
-            plan.template, betas, plan.blend[P:]
-        )
-    if len(betas) == 1:
-        return torch.addmm(
-            torch.addmm(plan.template, betas, plan.blend[P:]), feature, plan.blend[:P]
-        )
+    B, P = feature.shape
+    if plan.sparse is not None and B <= _SPARSE_BATCH:
+        shaped = torch.addmm(plan.template, betas, plan.blend[P:])
+        return (plan.sparse @ feature.T).T.contiguous() + shaped
+    if len(betas) == 1:  # a shape shared by all frames is added once
+        shaped = torch.addmm(plan.template, betas, plan.blend[P:])
+        return torch.addmm(shaped, feature, plan.blend[:P])
     return torch.addmm(plan.template, torch.cat([feature, betas], 1), plan.blend)
 
-
+# %% ../nbs/03b_skinning.ipynb #cde784c2
 def skin(
     plan: Plan,
     betas: Tensor,  # (B or 1,K)
@@ -204,8 +212,8 @@ def check_inputs(
     trans = None if trans is None else torch.as_tensor(trans, **like)
     if betas.ndim < 1 or betas.shape[-1] != K:
         raise ValueError(
-            f"expected betas (...,{K}), found {tuple(betas.shape)}; the body was loaded with {K} of "
-            f"its {body.available_betas} shape directions, see load_body(num_betas=)"
+            f"expected betas (...,{K}), found {tuple(betas.shape)}; the body was loaded with "
+            f"{K} of its {body.available_betas} shape directions, see load_body(num_betas=)"
         )
     if trans is not None and (trans.ndim < 1 or trans.shape[-1] != 3):
         raise ValueError(f"expected trans (...,3) in metres, found {tuple(trans.shape)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import pickle
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
@@ -18,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data.files import load_npz, load_pickle
+from .data.files import atomic_write, load_npz, load_pickle
 from .regressor import Regressor, table_regressor, topology_id, vertex_tables
 from .skeleton import Skeleton, get_skeleton
 from .skinning import BodyOutput, check_inputs
 
 # %% auto #0
-__all__ = ['GENDERS', 'check_smpl_arrays', 'find_smpl_file', 'read_smpl_arrays', 'SmplxBody', 'make_smplx_body']
+__all__ = ['GENDERS', 'check_smpl_arrays', 'find_smpl_file', 'read_smpl_arrays', 'write_smpl_pkl', 'smpl_kind', 'SmplxBody',
+           'make_smplx_body']
 
 # %% ../nbs/03c_smplfile.ipynb #9c5163bb
 _FLOATS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
@@ -53,7 +55,7 @@ def _check_shapes(a: dict[str, np.ndarray], path: Any) -> None:
         if not np.isfinite(a[k]).all():
             raise ValueError(f"{path}: {k} expected finite numbers, found NaN or infinity")
 
-
+# %% ../nbs/03c_smplfile.ipynb #a6fe519b
 def check_smpl_arrays(
     raw: dict,  # contents of a model file
     path: Any,  # named in errors
@@ -72,15 +74,14 @@ def check_smpl_arrays(
         if v.dtype.kind not in ("iu" if k in ("f", "kintree_table") else "fiu") or v.ndim < 2
     ]
     if bad:
-        raise ValueError(
-            f"{path}: {bad[0]} expected an array of numbers, found {a[bad[0]].shape} {a[bad[0]].dtype}"
-        )
+        raise ValueError(f"{path}: {bad[0]} expected an array of numbers, found {a[bad[0]].dtype}")
     _check_shapes(a, path)
     parents = (-1, *(int(p) for p in a["kintree_table"][0, 1:]))
     late = [j for j, p in enumerate(parents[1:], 1) if not 0 <= p < j]
     if late:
         raise ValueError(
-            f"{path}: kintree_table expected parents before children, joint {late[0]} has {parents[late[0]]}"
+            f"{path}: kintree_table expected parents before children, "
+            f"joint {late[0]} has {parents[late[0]]}"
         )
     return a, parents
 
@@ -107,10 +108,10 @@ def find_smpl_file(
             return path / name
     where = path if path.is_dir() or not path.suffix else path.parent
     raise FileNotFoundError(
-        f"no SMPL body at {path}: expected the file itself or a folder holding {' or '.join(wanted)}. "
-        "The SMPL body is free for research but may not be passed on: register at "
-        f"https://smpl.is.tue.mpg.de, download the version for Python and put {stem}.pkl into {where}. "
-        "Without it load_body('free') works"
+        f"no SMPL body at {path}: expected the file itself or a folder holding "
+        f"{' or '.join(wanted)}. The SMPL body may not be passed on: register at "
+        f"https://smpl.is.tue.mpg.de, download the version for Python and put {stem}.pkl into "
+        f"{where}. Without it load_body('free') works"
     )
 
 
@@ -124,6 +125,43 @@ def read_smpl_arrays(
             f"{path}: expected a dictionary of SMPL arrays, found {type(raw).__name__}"
         )
     return raw
+
+# %% ../nbs/03c_smplfile.ipynb #063924d9
+def write_smpl_pkl(
+    body: Any,  # Body
+    path: str | Path,  # .pkl to write
+) -> Path:
+    "Write a body as an SMPL-format pickle of plain arrays; the old file survives an error."
+    array = lambda x: np.ascontiguousarray(x.detach().cpu().numpy())
+    J = body.num_joints
+    table = np.stack([np.array([2**32 - 1, *body.parents[1:]]), np.arange(J)]).astype(np.uint32)
+    record = dict(
+        v_template=array(body.v_template),
+        shapedirs=array(body.shapedirs),
+        posedirs=array(body.posedirs),
+        J_regressor=array(body.J_regressor),
+        weights=array(body.weights),
+        kintree_table=table,
+        f=array(body.faces).astype(np.uint32),
+        J=array(body.J_regressor @ body.v_template),
+        bs_style="lbs",
+        bs_type="lrotmin",
+        notice=body.notice,
+    )
+    if body.mirror is not None:
+        record["vert_sym_idxs"] = array(body.mirror)
+    with atomic_write(path) as f:
+        pickle.dump(record, f, protocol=2)
+    return Path(path)
+
+# %% ../nbs/03c_smplfile.ipynb #65a0bc6e
+def smpl_kind(
+    a: dict[str, np.ndarray],  # checked arrays
+) -> str:
+    "Return 'smpl' for a mesh with SMPL's numbers of vertices, faces and joints, else 'other'."
+    tables, J = vertex_tables(), get_skeleton("smpl_24").num_joints
+    want = (tables["num_vertices"]["smpl"], tables["num_faces"]["smpl"], J)
+    return "smpl" if (len(a["v_template"]), len(a["f"]), len(a["weights"].T)) == want else "other"
 
 # %% ../nbs/03c_smplfile.ipynb #32bacbaf
 def _smplx_layer(
@@ -237,12 +275,17 @@ def _smplx_joints(
     return regressor(self(betas, pose, trans).vertices)
 
 
-def _smplx_regressor(self, skeleton: str | Skeleton) -> Regressor:
+def _smplx_regressor(
+    self,
+    skeleton: str | Skeleton,  # joint set
+) -> Regressor:
     "Return the regressor of a skeleton from known vertex numbers (SMPL-H shares SMPL's mesh)."
     table = "smplx" if self.kind == "smplx" else "smpl"
-    if self.num_vertices != vertex_tables()["num_vertices"][table]:
+    want = vertex_tables()["num_vertices"][table]
+    if self.num_vertices != want:
         raise ValueError(
-            f"{self.name}: expected the {vertex_tables()['num_vertices'][table]} vertices of {self.kind}, found {self.num_vertices}"
+            f"{self.name}: expected the {want} vertices of {self.kind.upper()}, "
+            f"found {self.num_vertices}"
         )
     return table_regressor(table, self.topology_id, get_skeleton(skeleton))
 

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from .config import TrainConfig, load_config, save_config
 from .data.files import atomic_write, load_json, save_json
 from .models.checkpoints import load_released, load_weights, save_weights
-from .runstate import (
-    Progress, check_resume, find_resume, git_commit, load_state, make_fabric, run_info, save_state, shard,
-    torch_settings, versions)
+from .runs import provenance
+from humanbody.runstate import (
+    Progress, check_resume, find_resume, load_state, make_fabric, run_info, save_state, shard,
+    torch_settings)
 from .skeleton import get_skeleton
 from .tasks import LiftingTask, Task, step_seed
 
@@ -57,7 +58,7 @@ class Loop:
     @property
     def out(self) -> Path: return Path(self.config.out)
 
-
+# %% ../nbs/41_training.ipynb #2c8bf195
 def name_bad(
     task: Task,
     model: nn.Module,
@@ -91,6 +92,11 @@ def _batches(loop: Loop, epoch: int, step: int) -> list:
     return out
 
 
+def _wide(v: Tensor) -> Tensor:
+    """Return a loss in double precision where its device has it."""
+    return v.detach().to(torch.float32 if v.device.type == "mps" else torch.float64)
+
+
 def _norm(model: nn.Module) -> Tensor:
     """Return the gradient norm over all parameters."""
     return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
@@ -110,15 +116,14 @@ def train_step(
         with f.no_backward_sync(loop.wrapped, enabled=k < len(parts) - 1):
             total, terms = loop.task.loss(loop.wrapped, batch)
             f.backward(total * weight)
-        for name, v in {"total": total, **terms}.items():
-            sums[name] = sums.get(name, 0) + v.detach().double().cpu() * weight
+        for name, v in {"total": total, **terms}.items(): sums[name] = sums.get(name, 0) + _wide(v) * weight
     norm = _norm(loop.model)
-    sums |= dict(grad_norm=norm.double().cpu(), stop=torch.tensor(float(bool(loop.stop)), dtype=torch.float64))
-    values = f.all_reduce(torch.stack([torch.as_tensor(v) for v in sums.values()]), reduce_op="mean")
+    sums |= dict(grad_norm=_wide(norm), stop=torch.full_like(_wide(norm), bool(loop.stop)))
+    values = f.all_reduce(torch.stack(list(sums.values())), reduce_op="mean").cpu()
     if not torch.isfinite(values).all():
         blame = "; ".join(name_bad(loop.task, loop.model, b) for b, _ in parts)
         raise FloatingPointError(f"epoch {epoch}, step {step}: loss or gradient is not finite "
-                                 f"({', '.join(f'{k} {float(v):.4g}' for k, v in sums.items())}); {blame}")
+                                 f"({', '.join(f'{k} {v:.4g}' for k, v in zip(sums, values.tolist()))}); {blame}")
     if c.clip_grad: torch.nn.utils.clip_grads_with_norm_(loop.model.parameters(), c.clip_grad, norm)
     loop.optimizer.step()
     return dict(zip(sums, values.tolist()))
@@ -197,8 +202,9 @@ def _save(loop: Loop) -> None:
 def _weights(loop: Loop, name: str, record: dict) -> None:
     """Write the weights as safetensors with their skeleton and card."""
     c = loop.config
-    args = dict(c.model_args, model=c.model, input=c.input, target=c.target, rootrel=c.rootrel,
-                clip_length=c.clip_length, clip_step=c.clip_step)
+    args = getattr(loop.task, "model_config", None) or dict(
+        c.model_args, model=c.model, input=c.input, target=c.target, rootrel=c.rootrel,
+        clip_length=c.clip_length, clip_step=c.clip_step)
     card = dict(data=loop.info["fingerprint"], epoch=record.get("epoch"), seed=c.seed, val=record.get("val", {}))
     save_weights(loop.model, loop.out / name, loop.info["skeleton"], args, card=card)
 
@@ -280,13 +286,14 @@ def write_record(
 ) -> None:
     """Write metrics.json: parameters, commit, seed, versions, data, protocol, counts, numbers."""
     p, t, c = loop.progress, loop.task, loop.config
+    best = {c.best: p.best, "epoch": p.best_epoch} if p.best_epoch > 0 else None
+    size = sum(x.numel() for x in loop.model.parameters())
     save_json(loop.out / "metrics.json", dict(
-        parameters=loop.info["config"], commit=git_commit(), seed=c.seed, versions=versions(),
-        data_fingerprint=loop.info["fingerprint"], skeleton=loop.info["skeleton"],
-        protocol=getattr(t, "protocol", ""), sample_counts=getattr(t, "counts", {}),
-        processes=loop.fabric.world_size, parameters_of_model=sum(x.numel() for x in loop.model.parameters()),
-        epochs_done=p.epoch, best={c.best: p.best, "epoch": p.best_epoch} if p.best_epoch > 0 else None,
-        last=p.history[-1] if p.history else None, seconds=p.seconds, stopped=stopped))
+        run=loop.out.name, metrics=dict(best=best, last=p.history[-1] if p.history else None, weights=size),
+        protocol=getattr(t, "protocol", ""), samples=getattr(t, "counts", {}), seed=c.seed,
+        data=loop.info["fingerprint"], skeleton=loop.info["skeleton"], parameters=loop.info["config"],
+        processes=loop.fabric.world_size, epochs_done=p.epoch, stopped=stopped,
+        seconds=round(p.seconds, 3), **provenance()))
 
 # %% ../nbs/41_training.ipynb #bfdbc36d
 def _tensorboard(loop: Loop) -> None:

@@ -36,7 +36,7 @@ class BvhTree:
 
 _CHANNELS = {f"{a}{k}" for a in "xyz" for k in ("position", "rotation")}
 
-
+# %% ../../nbs/13a_bvh.ipynb #44ee0ec4
 def _numbers(words: Sequence[str], count: int, where: str) -> list[float]:
     "Parse exactly `count` finite numbers."
     try:
@@ -102,7 +102,7 @@ def _channels(self, words: list[str], where: str) -> None:
         raise ValueError(f"{where}: CHANNELS {' '.join(words)!r}: expected a count and that many of Xposition..Zrotation")
     self.channels[self.stack[-1]] = names
 
-
+# %% ../../nbs/13a_bvh.ipynb #857b56ea
 def _finish(self) -> BvhTree:
     if self.stack or not self.names:
         raise ValueError(f"{self.path}: the hierarchy has {len(self.names)} joints and {len(self.stack)} open braces at MOTION; the file is cut or damaged")
@@ -129,7 +129,7 @@ def _motion_rows(path: Path, lines: list[tuple[int, str]], count: int) -> np.nda
             raise ValueError(f"{path}: line {number}: {e}") from None
     return rows
 
-
+# %% ../../nbs/13a_bvh.ipynb #7578ba89
 def parse_bvh(
     path: str | Path,
 ) -> tuple[BvhTree, np.ndarray, float, tuple[str, ...]]:
@@ -183,7 +183,7 @@ def _rotation(axis: str, angle: np.ndarray) -> np.ndarray:
     R[..., i, i], R[..., j, j], R[..., i, j], R[..., j, i] = c, c, -s, s
     return R
 
-
+# %% ../../nbs/13a_bvh.ipynb #c1b32d89
 def bvh_kinematics(
     tree: BvhTree,
     rows: np.ndarray,  # (T,channels) lengths in file units, degrees
@@ -227,14 +227,16 @@ def _unit(units, tree: BvhTree, path: Path) -> tuple[float, str]:
         raise ValueError(f"units: expected a positive number of metres per unit, found {units!r}")
     return float(units), f"{units:g} m"
 
-
+# %% ../../nbs/13a_bvh.ipynb #20aff9a4
 def _is_tpose(tree: BvhTree, rows: np.ndarray) -> bool:
-    "Tell whether frame 0 is the artificial one: zero root rotation at the root position of frame 1, which is rotated."
+    "Tell whether frame 0 is the artificial one: zero root rotation at the place of frame 1, from which the rotation jumps."
     names = tree.channels[0]
     turn = [i for i, n in enumerate(names) if n.endswith("rotation")]
     place = [i for i, n in enumerate(names) if n.endswith("position")]
-    return (len(rows) > 1 and bool(turn) and bool(place) and bool(np.all(rows[0, turn] == 0)) and bool(np.any(rows[1, turn] != 0))
-            and bool(np.all(np.abs(rows[0, place] - rows[1, place]) < 1e-9)))
+    if len(rows) < 3 or not turn or not place or np.any(rows[0, turn] != 0) or np.any(np.abs(rows[0, place] - rows[1, place]) > 1e-9):
+        return False
+    jump, usual = (np.abs(rows[i + 1, turn] - rows[i, turn]).max() for i in (0, 1))
+    return bool(jump > max(1.0, 5 * usual))
 
 # %% ../../nbs/13a_bvh.ipynb #63b36511
 def lacks_cmu_thorax(tree: BvhTree) -> list[int]:

@@ -49,7 +49,7 @@ def list_maps() -> list[str]:
     "List the shipped maps, named source->skeleton."
     return list(_tables()["maps"])
 
-
+# %% ../../nbs/13b_marker_maps.ipynb #65c61526
 def get_map(
     name: str | Path | dict | PointMap,  # shipped name, path of a JSON file, or {"skeleton": ..., "points": {target: source(s)}}
 ) -> PointMap:
@@ -102,7 +102,7 @@ def canonical_names(
     names = tuple(new.get(n, f"{new.get(n[:-4])}_end" if n.endswith("_end") else n) for n in data.names)
     return replace(data, names=names, info=data.info | {"joints": wanted}, notes=data.notes + ("3ds Max joint names replaced by those of cmu_bvh_31",))
 
-
+# %% ../../nbs/13b_marker_maps.ipynb #42113650
 def suggest_map(
     data: MarkerData,
     skeleton: str | Skeleton | None = None,  # only maps to this joint set
@@ -132,7 +132,7 @@ def _mean_points(data: MarkerData, m: PointMap) -> tuple[np.ndarray, list[str]]:
         raise ValueError(f"{data.source or 'data'}: the map {m.name} finds none of its points ({', '.join(m.sources[:6])}, ...); the data has {', '.join(data.names[:12])}")
     return out, lost
 
-
+# %% ../../nbs/13b_marker_maps.ipynb #307e5bf2
 def map_points(
     data: MarkerData,
     point_map: str | dict | PointMap | None = None,  # None: the shipped map that fits best
@@ -179,7 +179,7 @@ def _vehs_hips(p: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     line = 0.0508 * line / np.linalg.norm(line, axis=-1, keepdims=True)
     return {"RHIP": p["RGT"] - line, "LHIP": p["LGT"] + line}
 
-
+# %% ../../nbs/13b_marker_maps.ipynb #9413d9ab
 def joint_centres(
     joints: np.ndarray,  # (T,J,3) vehs_66 with its surface markers, NaN where missing
     hips: str = "vehs",  # "vehs" or "harrington" (also used where the trochanter marker is missing)
@@ -221,7 +221,7 @@ def _pairs_by_name(names: tuple[str, ...]) -> list[list[str]]:
                 out.append([name, other])
     return out
 
-
+# %% ../../nbs/13b_marker_maps.ipynb #decaffec
 def tree_skeleton(
     data: MarkerData,  # from read_bvh
 ) -> Skeleton:
@@ -236,7 +236,7 @@ def tree_skeleton(
                   left_right_pairs=_pairs_by_name(joints), source=data.source)
     return skeleton_from_dict(record)
 
-
+# %% ../../nbs/13b_marker_maps.ipynb #6108c313
 def to_pose_sequence(
     data: MarkerData,  # from read_bvh
     subject: str = "",

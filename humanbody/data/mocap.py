@@ -80,7 +80,7 @@ def gap_report(
                         largest_step=float(np.nanmax(steps)) if np.isfinite(steps).any() else float("nan")))
     return out
 
-
+# %% ../../nbs/13_mocap.ipynb #f71273b6
 def gap_table(
     data: MarkerData,
     complete: bool = False,  # list points without a gap too
@@ -110,7 +110,7 @@ def axis_vector(
         raise ValueError(f"axis: expected three numbers, not all zero, found {axis!r}")
     return tuple((v / np.linalg.norm(v)).tolist())
 
-
+# %% ../../nbs/13_mocap.ipynb #ac17874c
 def guess_up(
     points: np.ndarray,  # (T,M,3) metres
 ) -> tuple[tuple[float, float, float] | None, str]:
@@ -137,7 +137,7 @@ def _settle_up(up, from_file, points, notes: list[str]):
     notes.append(said)
     return vector
 
-
+# %% ../../nbs/13_mocap.ipynb #028c96a1
 def to_up(
     data: MarkerData,
     axis: str = "y",  # the axis that shall point up
@@ -154,7 +154,7 @@ def to_up(
         R = _turn(a, b)
     return replace(data, points=data.points @ R.T, up=tuple(b.tolist()), notes=data.notes + (f"turned: {axis} is up",))
 
-
+# %% ../../nbs/13_mocap.ipynb #e91a473b
 def _turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "Return the smallest rotation (3,3) that takes unit vector a to unit vector b."
     if np.allclose(a, -b):
@@ -175,9 +175,9 @@ def _c3d_header(raw: bytes, processor: int) -> dict:
     def real(b: bytes) -> float:
         return struct.unpack("<f", b[2:] + b[:2])[0] / 4 if processor == 85 else struct.unpack(end + "f", b)[0]
 
-    return dict(points=points, analog=analog, first=first, last=last, start=start, scale=real(raw[12:16]), rate=real(raw[20:24]))
+    return dict(points=points, analog=analog, first=first, last=last, start=start, scale=real(raw[12:16]), rate=real(raw[20:][:4]))
 
-
+# %% ../../nbs/13_mocap.ipynb #54878681
 def check_c3d_header(
     path: str | Path,
 ) -> dict:
@@ -224,7 +224,7 @@ def _scale(units: str, path) -> float:
         raise ValueError(f"{path}: unit {units!r} is not known; pass units= as one of {', '.join(_METRES)}")
     return _METRES[key]
 
-
+# %% ../../nbs/13_mocap.ipynb #a03f101a
 def _names_for_points(labels: Sequence[str], count: int, notes: list[str]) -> list[str]:
     "Clean the labels: strip prefixes that carry no information, name what has no label, keep all unique."
     names = [s.strip() for s in labels][:count]
@@ -313,7 +313,7 @@ def _trc_header(path: Path, lines: list[str]) -> tuple[str, dict, list[str]]:
     packed = [v for v in names if v]
     return sep, head, packed if len(packed) != len([v for v in spread if v]) or not all(spread[: len(packed)]) else spread[: len(packed)]
 
-
+# %% ../../nbs/13_mocap.ipynb #4f07490c
 def _trc_rows(path: Path, lines: list[str], sep: str, count: int) -> np.ndarray:
     "Parse the data rows (T, 2+3*count) of a TRC file; empty fields become NaN."
     rows = []

@@ -277,7 +277,7 @@ def solve_leg(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: 
         foot, ankle = foot_pose(track, pitch, s, side, rest)
         u = unit(ankle - hip)
         pole = unit(np.cross(u, axis))
-        knee, bend, end = two_bone(hip, ankle, (l1, l2), pole, slack=0.0012)
+        knee, bend, end = two_bone(hip, ankle, (l1, l2), pole, slack=0.003)
         up = turn(np.swapaxes(rot("y", track["yaw"]), -1, -2), unit(knee - end))
         excess = np.arctan2(up[..., 2], up[..., 1]) - pitch - most
         if not last:
@@ -292,12 +292,12 @@ def solve_leg(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: 
 
 # %% ../../nbs/16_postures.ipynb #85960bde
 def reachable_height(ch: dict, feet: dict, rest: RestGeometry,
-                     margin: float = 0.002,  # share of the leg length kept as knee bend
+                     margin: float = 0.003,  # share of the leg length kept as knee bend
                      ) -> np.ndarray:  # (T,) metres
     "Return hip height: the wanted one, lowered smoothly where a leg would be too short for its foot."
     want = (1 - ch["drop"]) * rest.hip_height
     G, P = trunk_chain(ch, rest, want)
-    k, score = 0.004, 0.0
+    k, score = 0.006, 0.0
     for s, side, _ in SIDES:
         leg = rest.length(f"{side}_hip", f"{side}_knee") + rest.length(f"{side}_knee", f"{side}_ankle")
         hip = P["pelvis"] + turn(G["pelvis"], rest.at(f"{side}_hip") - rest.at("pelvis"))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BEND', 'SWAY', 'min_jerk', 'cruise', 'bump', 'draw', 'Subject', 'make_subject', 'Step', 'Plan', 'foothold', 'place',
            'add_step', 'shift_feet', 'add_key', 'walk', 'key_posture', 'kneel_values', 'bend_to_reach', 'limit_hips',
-           'aim', 'explore', 'work', 'wander', 'run_phase', 'plan_task', 'foot_track', 'key_channels', 'add_gait',
-           'plan_channels']
+           'aim', 'explore', 'work', 'wander', 'run_phase', 'travel_time', 'stagger', 'plan_task', 'foot_track',
+           'key_channels', 'add_gait', 'plan_channels']
 
 # %% ../../nbs/16a_tasks.ipynb #7536a4b5
 import zlib
@@ -336,12 +336,33 @@ def run_phase(plan: Plan, phase: dict, task: dict, hands: str) -> None:
         key["prot"], key["twist"] = key["prot"] - 0.22 * part, key["twist"] - 0.48 * part
         walk(plan, key, part, 0.0, 1.0)
     else:
-        add_key(plan, rng.uniform(*phase["move"]) * tempo, key)
+        add_key(plan, max(rng.uniform(*phase["move"]) * tempo, travel_time(plan, key)), key)
     hold = rng.uniform(*phase["hold"])
     if phase.get("work"):
         work(plan, hold, phase["work"])
     elif hold > 0.05:
         add_key(plan, hold, plan.now)
+
+def travel_time(plan: Plan, key: dict, fastest: float = 1.8) -> float:  # peak speed along the chord (arcs are longer), m/s -> seconds
+    "Return the least time in which the hands reach the places of a key (hanging hands estimated)."
+    where = []
+    for k in (plan.now, key):
+        still = {c: np.asarray(v) for c, v in k.items()} | dict(bx=0.0, bz=0.0, byaw=0.0)
+        goal = hand_targets(still, plan.rest)[0]
+        for f, _, sign in SIDES:
+            e, p = k[f"elev_{f}"], k[f"plane_{f}"]
+            free = np.array([-sign * (0.11 + 0.28 * np.sin(e) * np.cos(p)), 0.8 - 0.28 * np.cos(e),
+                             0.28 * np.sin(e) * np.sin(p)]) * plan.rest.stature
+            where.append(free + k[f"ik_{f}"] * (goal[f] - free))
+    gap = np.linalg.norm(np.subtract(where[2:], where[:2]), axis=-1).max()
+    return float(1.875 * gap / fastest)
+
+def stagger(plan: Plan) -> dict:  # fz_l, fz_r in metres
+    "Keep the feet as they stand, or now and then put one ahead of the other."
+    if plan.rng.random() < 0.25:
+        z = 0.07 * float(np.clip(plan.rng.normal(), -2, 2))
+        return dict(fz_l=z, fz_r=-z)
+    return {c: plan.now[c] if abs(plan.now[c]) < 0.2 else 0.0 for c in ("fz_l", "fz_r")}
 
 def _phase_key(plan: Plan, phase: dict, task: dict, hands: str) -> dict:
     "Draw the key of a phase; lowering onto both knees passes through one knee."
@@ -364,7 +385,9 @@ def _phase_key(plan: Plan, phase: dict, task: dict, hands: str) -> dict:
         key |= {c: v for c, v in plan.now.items() if base_name(c) not in skip}
     else:
         key |= {c: plan.now[c] for c in ("az", "rad", "ht", "hw", "lyaw", "roll")}
-    if name == "floor_part" or plan.rng.random() < 0.0:
+    if max(abs(key["fz_l"]), abs(key["fz_r"])) < 0.2:
+        key |= stagger(plan)
+    if name == "floor_part":
         s = rng.uniform(0.1, 0.8)
         key |= {c: s * key[c] for c in ("drop", "tilt", "flex")}
     return explore(plan, key, phase["explore"]) if "explore" in phase else key
@@ -434,7 +457,8 @@ def add_gait(ch: dict, feet: dict, plan: Plan) -> dict:
     gain = plan.subject.style["arm_swing"]
     over = feet["l"]["lift"] - feet["r"]["lift"]
     return ch | dict(swing_r=gain * stride, swing_l=-gain * stride, prot=ch["prot"] - 0.16 * stride,
-                     twist=ch["twist"] + 0.26 * stride, side=ch["side"] - 0.4 * over, list=ch["list"] + 0.5 * over)
+                     twist=ch["twist"] + 0.26 * stride,
+                     drop=ch["drop"] + 0.11 * stride ** 2, side=ch["side"] - 0.4 * over, list=ch["list"] + 0.5 * over)
 
 def plan_channels(plan: Plan, t: np.ndarray) -> tuple[dict, dict]:  # (T,) seconds
     "Return limited channels and foot tracks of a plan at the given times."

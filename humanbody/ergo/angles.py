@@ -40,12 +40,9 @@ def _cardan(bag, view, seg, rows, prefix: str = ""):
 
 def _neck_projections(bag, view, seg):
     """Record the neck angles read from projections of the head axes on the thorax line frame."""
-    def flexion(P, C):
-        return atan2_deg(element(P, "x", C, "y"), element(P, "y", C, "y")), ()
-    def lateral(P, C):
-        return atan2_deg(element(P, "z", C, "y"), element(P, "y", C, "y")), ()
-    def rotation(P, C):
-        return atan2_deg(-element(P, "z", C, "x"), element(P, "x", C, "x")), ()
+    flexion = lambda P, C: (atan2_deg(element(P, "x", C, "y"), element(P, "y", C, "y")), ())
+    lateral = lambda P, C: (atan2_deg(element(P, "z", C, "y"), element(P, "y", C, "y")), ())
+    rotation = lambda P, C: (atan2_deg(-element(P, "z", C, "x"), element(P, "x", C, "x")), ())
     record_pair(bag, view, seg, "neck_flexion_proj", "thorax_line", "head", ("xy", "y"), flexion)
     record_pair(bag, view, seg, "neck_lateral_right_proj", "thorax_line", "head", ("zy", "y"), lateral)
     record_pair(bag, view, seg, "neck_rotation_left_proj", "thorax_line", "head", ("zx", "x"), rotation)
@@ -53,20 +50,22 @@ def _neck_projections(bag, view, seg):
 # %% ../../nbs/50_angles.ipynb #ee282a70
 def _shoulder(bag, view, seg, prefix: str):
     """Record elevation, plane of elevation, axial rotation and the two projections of the arm."""
-    def elevation(P, C):
-        return angle_between(P.axes["y"], C.axes["y"]), ()
+    memo = {}
+    def tilt(P, C):
+        return memo[id(P)] if id(P) in memo else memo.setdefault(id(P), angle_between(P.axes["y"], C.axes["y"]))
+    elevation = lambda P, C: (tilt(P, C), ())
     def plane(P, C):
-        e = angle_between(P.axes["y"], C.axes["y"])
+        e = tilt(P, C)
         outside = (e < LIMITS["plane_low_deg"]) | (e > LIMITS["plane_high_deg"])
         return atan2_deg(-element(P, "x", C, "y"), -element(P, "z", C, "y")), [(outside, "plane")]
     def axial(P, C):
-        e = angle_between(P.axes["y"], C.axes["y"])
+        e = tilt(P, C)
         value = atan2_deg(element(P, "x", C, "z") - element(P, "z", C, "x"), element(P, "x", C, "x") + element(P, "z", C, "z"))
         return value, [(e > LIMITS["plane_high_deg"], "axial")]
     def projection(letter, sign):
         def compute(P, C):
             out, down = -element(P, letter, C, "y"), element(P, "y", C, "y")
-            high = angle_between(P.axes["y"], C.axes["y"]) > LIMITS["projection_deg"]
+            high = tilt(P, C) > LIMITS["projection_deg"]
             return atan2_deg(out, down), [(high, "overhead"), (np.hypot(out, down) < LIMITS["short"], "short")]
         return compute
     record_pair(bag, view, seg, f"{prefix}shoulder_elevation", "thorax", "upper_arm", ("y", "y"), elevation)
@@ -181,8 +180,7 @@ def _pelvis_world(bag, view, seg, forward):
         for name in names:
             bag.none(name, lacking(view, ["pelvis"]))
         return
-    w_right = np.cross(forward, view.up[:, 0])[:, None]
-    w_forward = np.asarray(forward, dtype=np.float64)[:, None]
+    w_right, w_forward = np.cross(forward, view.up[:, 0])[:, None], np.asarray(forward)[:, None]
     full = pelvis.level == "full"
     x = pelvis.axes["x"] if full else f
     rules = () if full else [(lying, "hip_line")]
@@ -214,7 +212,8 @@ def _chunk(roles: dict, up, forward, thorax: str, calibration) -> Collector:
     _cardan(bag, views["R"], mid, _CARDAN)
     _neck_projections(bag, views["R"], mid)
     for side, prefix in (("R", "right_"), ("L", "left_")):
-        view, seg = views[side], Segments(views[side], thorax, calibration)
+        view = views[side]
+        seg = mid if side == "R" else Segments(view, thorax, calibration)
         _cardan(bag, view, seg, _CARDAN_LIMB, prefix)
         _shoulder(bag, view, seg, prefix)
         _wrist_and_hip(bag, view, seg, prefix)

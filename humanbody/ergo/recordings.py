@@ -17,7 +17,8 @@ import torch
 from ..body import load_body
 from ..data.store import MotionStore
 from .agreement import subject_bootstrap
-from .angles import ANGLES_ALL, ANGLES_MAIN, JointAngles, angle_keys, joint_angles
+from .angles import JointAngles, joint_angles
+from .segments import reason_code
 from ..inference import Lifter, lift
 from ..metrics import mpjpe, pa_mpjpe
 from ..sequence import Keypoints2D, PoseSequence, load_sequence, to_skeleton
@@ -127,8 +128,10 @@ def like_for_like(
 ) -> JointAngles:
     "Return the estimate with those angles set to NaN that it defines by other substitutes than the reference."
     other = [n for n in estimate if (estimate.levels[n], estimate.notes[n]) != (reference.levels[n], reference.notes[n])]
-    values = {n: np.full_like(estimate[n], np.nan) if n in other else estimate[n] for n in estimate}
-    return replace(estimate, values=values, notes={**estimate.notes, **{n: "another definition than the reference" for n in other}})
+    none = lambda values, blank: {**values, **{n: np.full_like(values[n], blank) for n in other}}
+    return replace(estimate, values_deg=none(estimate.values_deg, np.nan), codes=none(estimate.codes, reason_code("unavailable")),
+                   levels={**estimate.levels, **dict.fromkeys(other, "none")},
+                   notes={**estimate.notes, **dict.fromkeys(other, "another definition than the reference")})
 
 
 def joint_distance(
@@ -198,7 +201,7 @@ def collect(
         _add(out, rec, rough)
         if i == show or out.shown is None:
             out.shown = rec
-    if rec is None:
+    if not out.truth:
         raise ValueError("collect: no recording given")
     return out
 

@@ -325,6 +325,8 @@ class Segments(dict):
         return [self.table(n) for n in names]
 
     def __missing__(self, name: str):
+        if name == "thorax" and self.thorax == "line":
+            return self.setdefault(name, self["thorax_line"])
         segment = segment_frame(self.view, self.table(name))
         turn = self.calibration.get((self.view.side, name))
         if segment is not None and turn is not None and len(segment.axes) == len("xyz"):

@@ -58,15 +58,19 @@ def ray_window(
     level = torch.tensor([0.0, -1.0, 0.0], dtype=rays.dtype, device=rays.device).expand(B, 3)
     known = torch.zeros(B, 1, dtype=rays.dtype, device=rays.device) if up is None else (~up.isnan().any(-1, keepdim=True)).to(rays.dtype)
     up = level if up is None else _unit(torch.where(known > 0, up.nan_to_num(0.0), level))
-    turned = torch.cat([rays, torch.ones_like(rays[..., :1])], -1) @ _frame(z, up).mT[:, None]  # (B,W,J,3)
+    axes = _frame(z, up)
+    turned = torch.baddbmm(axes[:, None, :, 2], rays.flatten(1, 2), axes[:, :, :2].mT).view(B, W, J, 3)  # (x, y, 1) in turned axes
     flat = turned[..., :2] / turned[..., 2:].clamp_min(0.05)
     size = ((w[..., None] * flat[:, mid] ** 2).sum((-2, -1)) / total[:, 0].clamp_min(1e-9)).sqrt()[:, None]
     size = torch.where(seen, size.clamp_min(1e-4), torch.ones_like(size))
-    x = torch.cat([(flat / size[:, None, None]).clamp(-6, 6).masked_fill(gone[..., None], 0.0), conf[..., None]], -1)
+    flat = (flat / size[:, None, None]).clamp_(-6, 6)
+    if gone.any():
+        flat = flat.masked_fill(gone[..., None], 0.0)
+    x = torch.cat([flat, conf[..., None]], -1)
     sin = -(z * up).sum(-1, keepdim=True)
     context = torch.cat([sin * known, (1 - sin**2).clamp_min(0).sqrt() * known, known, size.log() + 2], -1)
-    down = torch.where(known > 0, -up, _frame(z, up)[:, 1])
-    x_axis = _frame(z, up)[:, 0]
+    down = torch.where(known > 0, -up, axes[:, 1])
+    x_axis = axes[:, 0]
     return RayWindow(x, context, torch.stack([x_axis, down, torch.linalg.cross(x_axis, down)], -2))
 
 # %% ../../nbs/21_lifters.ipynb #35b087d2

@@ -29,7 +29,7 @@ class MeshOutput:
     rotmats: Tensor # (B,T,24,3,3) rotation of each joint against its parent
     betas: Tensor # (B,T,K) shape
     theta: Tensor # (B,T,3*24+K) axis-angle pose [rad], then shape
-    vertices: Tensor # (B,T,V,3) metres
+    vertices: Tensor | None # (B,T,V,3) metres; None when only joints were asked for
     joints: Tensor # (B,T,Js,3) metres, the regressor's points
 
     @property
@@ -130,20 +130,21 @@ class MeshRegressor(nn.Module):
     def forward(self,
         x: Tensor, # (B,T,J,3) x, y in about [-1,1], confidence in [0,1]
         gender: str | Sequence[str] | None = None, # of all clips or of each; None: the only body
+        mesh: bool = True, # False: joints only, which costs a fraction
     ) -> MeshOutput:
         rep = self.backbone.representation(x) # (B,T,J,dim_rep)
-        rotmats, betas = self.head(rep.flatten(-2))
-        return self.posed(rotmats, betas, gender)
+        return self.posed(*self.head(rep.flatten(-2)), gender, mesh)
 
     def posed(self,
         rotmats: Tensor, # (B,T,24,3,3)
         betas: Tensor, # (B,T,K)
-        gender: str | Sequence[str] | None = None, # of all clips or of each; None: the only body
+        gender: str | Sequence[str] | None = None, # as in forward
+        mesh: bool = True, # as in forward
     ) -> MeshOutput:
         "Run the body on given rotations and shape."
         full = torch.promote_types(rotmats.dtype, torch.float32)
         with torch.autocast(rotmats.device.type, enabled=False): # no half precision in geometry
-            return _posed(self, rotmats.to(full), betas.to(full), gender)
+            return _posed(self, rotmats.to(full), betas.to(full), gender, mesh)
 
 # %% ../../nbs/23_mesh_lifter.ipynb #6ac044e0
 def _body_of(
@@ -168,17 +169,20 @@ def _pose_clips(
     rotmats: Tensor, # (B,T,24,3,3)
     betas: Tensor, # (B,T,K)
     gender: str | Sequence[str] | None, # of all clips or of each
-) -> Tensor: # (B,T,V,3) metres
+    points: Regressor | None = None, # None: the vertices
+) -> Tensor: # (B,T,V or Js,3) metres
     "Pose each clip with the body of its gender."
     if gender is None or isinstance(gender, str):
-        return _body_of(bodies, gender, rotmats.device)(betas, rotmats).vertices
+        body = _body_of(bodies, gender, rotmats.device)
+        if points is not None:
+            return body.joints(betas, rotmats, skeleton=points)
+        return body(betas, rotmats).vertices
     if len(gender) != len(rotmats):
         raise ValueError(f"expected one gender for each of {len(rotmats)} clips, got {len(gender)}")
     parts, order = [], []
     for name in dict.fromkeys(gender):
         index = [i for i, g in enumerate(gender) if g == name]
-        body = _body_of(bodies, name, rotmats.device)
-        parts.append(body(betas[index], rotmats[index]).vertices)
+        parts.append(_pose_clips(bodies, rotmats[index], betas[index], name, points))
         order += index
     return torch.cat(parts)[np.argsort(order)]
 
@@ -188,9 +192,13 @@ def _posed(
     rotmats: Tensor, # (B,T,24,3,3)
     betas: Tensor, # (B,T,K)
     gender: str | Sequence[str] | None,
+    mesh: bool, # False: joints only
 ) -> MeshOutput:
     "Make everything that follows from rotations and shape."
     theta = torch.cat([rotmat_to_rotvec(rotmats).flatten(-2), betas], -1)
+    if not mesh:
+        joints = _pose_clips(model.bodies, rotmats, betas, gender, model.regressor)
+        return MeshOutput(rotmats, betas, theta, None, joints)
     vertices = _pose_clips(model.bodies, rotmats, betas, gender)
     return MeshOutput(rotmats, betas, theta, vertices, model.regressor(vertices))
 
