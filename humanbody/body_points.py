@@ -78,7 +78,7 @@ def point_model(
     if isinstance(points, (str, Skeleton)):
         sk = get_skeleton(points)
         points = [f"{sk.name}:{j}" for j in sk.joints]
-    groups: dict[str, list[int]] = {}
+    body, groups = body.to("cpu"), {}
     for i, name in enumerate(points):
         if ":" not in name:
             raise ValueError(f"point {name!r}: expected 'skeleton:joint' such as 'smpl_24:left_knee'")

@@ -62,7 +62,7 @@ class TrainConfig(DataConfig):
     batch_size: int = _key(32, low=1)     # clips of a batch over all processes
     accumulate: int = _key(1, low=1)      # batches per optimiser step
     clip_grad: float = _key(0.0, low=0)   # largest gradient norm; 0 = not limited
-    precision: str = _key("32-true", choices=("32-true", "bf16-mixed", "64-true"))
+    precision: str = _key("32-true", choices=("32-true", "bf16-mixed"))
     tf32: bool = False              # TF32 matrix products on CUDA
     seed: int = _key(0, low=0)
     accelerator: str = _key("cpu", choices=("cpu", "cuda", "mps", "auto"))

@@ -237,7 +237,7 @@ class FitResult:
         skeleton: str | Skeleton = "vehs_66",
     ) -> PoseSequence:
         "Return the fitted body's points of a joint set, with its parameters; frames without data are NaN."
-        like = dict(dtype=self.body.dtype)
+        like = dict(dtype=self.body.dtype, device=self.body.device)
         with torch.no_grad():
             x = self.body.joints(torch.as_tensor(self.betas, **like), torch.as_tensor(self.pose, **like), torch.as_tensor(self.trans, **like), skeleton)
         joints = x.double().cpu().numpy()
@@ -275,30 +275,17 @@ def _residual_frames(sys: _System, state: _State) -> Tensor:
     "Return vectors (T,P,3) from fitted to seen points."
     return sys.target - bone_parts(sys.model, state.betas, state.rot)[0].sum(2) - state.place[:, None]
 
-# %% ../nbs/43_fitting.ipynb #1d4043b9
-def _calibrated(sys: _System, state: _State, keep: float) -> tuple[_System, Tensor]:
-    "Shift every point in the axes of its heaviest bone by its mean residual times `keep`; returns system and shifts (P,3)."
+# %% ../nbs/43_fitting.ipynb #de54e095
+def _calibrated(sys: _System, state: _State, old: Tensor, trust: Tensor) -> tuple[_System, Tensor]:
+    "Re-estimate the constant shift (P,3) of every point in its heaviest bone's axes; full trust keeps it half way to none."
     bone = sys.model.mass.argmax(1)
     G = world_chain(sys.model, state.betas, state.rot)[0][:, bone]
     local = (G.transpose(-1, -2) @ _residual_frames(sys, state)[..., None])[..., 0]
     w = (sys.weight > 0).double()[..., None]
-    shift = keep * (w * local).sum(0) / w.sum(0).clamp(min=1)
+    shift = (old + (w * local).sum(0) / w.sum(0).clamp(min=1)) / (1 + trust[:, None])
     base = sys.model.base.clone()
-    base[torch.arange(len(bone)), bone] += shift
+    base[torch.arange(len(bone)), bone] += shift - old
     return replace(sys, model=replace(sys.model, base=base)), shift
-
-
-def _known_person(sys: _System, state: _State, known: "FitResult") -> tuple[_System, _State, Tensor | None]:
-    "Take shape and marker offsets from an earlier fit of the same person."
-    if known.names != sys.model.names or len(known.betas) != len(state.betas):
-        raise ValueError(f"fit_body: known= was fitted to {len(known.names)} points ({', '.join(known.names[:3])}, ..) and {len(known.betas)} shape "
-                         f"coefficients, these data have {sys.model.num_points} points and {len(state.betas)}; use the same map and body")
-    offsets = None if known.offsets is None else torch.as_tensor(known.offsets)
-    if offsets is not None:
-        base, bone = sys.model.base.clone(), sys.model.mass.argmax(1)
-        base[torch.arange(len(bone)), bone] += offsets
-        sys = replace(sys, model=replace(sys.model, base=base))
-    return sys, _State(torch.as_tensor(known.betas), state.rot, state.place), offsets
 
 # %% ../nbs/43_fitting.ipynb #d574ee4b
 def _shape_stage(sys: _System, state: _State, count: int, calibrate: bool, robust: float, say: Callable):
@@ -308,15 +295,14 @@ def _shape_stage(sys: _System, state: _State, count: int, calibrate: bool, robus
     part = _descend(small, part, 12, float("inf"), False, say, "pose")
     part = _descend(small, part, 20, float("inf"), True, say, "shape")
     part = _descend(small, part, 12, robust, True, say, "shape, robust")
-    offsets = None
-    for _ in range(3 if calibrate else 0):
-        small, shift = _calibrated(small, part, 0.9)
-        offsets = shift if offsets is None else offsets + shift
+    offsets, trust = torch.zeros_like(sys.target[0]), sys.weight.amax(0)
+    for _ in range(4 if calibrate else 0):
+        small, offsets = _calibrated(small, part, offsets, trust)
         part = _descend(small, part, 8, robust, True, say, "offsets")
     state.betas = part.betas
     near = (torch.arange(len(state.rot))[:, None] - order[None]).abs().argmin(1)
     state.rot[:, 1:] = part.rot[near][:, 1:]
-    return replace(sys, model=small.model), state, offsets
+    return replace(sys, model=small.model), state, offsets if calibrate else None
 
 # %% ../nbs/43_fitting.ipynb #3d06bd8a
 def _begin(body: Body, model: PointModel, target: Tensor, weights: Tensor, sigma: float, smooth: float, shape_weight: float):

@@ -32,7 +32,9 @@ class RayData:
         window: int = 1,  # frames per sample, odd
         step: int = 1,  # frames between them
         mesh: bool = False,  # label also with body pose and betas
+        clean: bool = False,  # see the projected truth instead of the detected keypoints
     ):
+        self.clean = clean
         self.store, self.skeleton, self.window, self.step, self.mesh = store, get_skeleton(skeleton), window, step, mesh
         name = self.skeleton.name
         self.kp, self.joints = store.array(f"kp2d/{name}"), store.array(f"joints/{name}")
@@ -60,6 +62,7 @@ def _tables(self: RayData) -> None:
     self.scale = f32([1 / np.diag(c.K)[:2] for c in cams])
     self.shift = f32([-c.K[:2, 2] / np.diag(c.K)[:2] for c in cams])
     self.R = f32([c.R for c in cams])
+    self.t = f32([c.t for c in cams])
     self.up = f32([c.up_cam(m.up) if m.up is not None else np.full(3, np.nan) for c, m in zip(cams, motions)])
     self.betas = f32([np.asarray(m.betas) for m in motions]) if self.mesh else None
     lengths = np.array([len(r) for r in rows])
@@ -67,6 +70,16 @@ def _tables(self: RayData) -> None:
     self.to_motion = np.array([m.start + r.offset - r.start for r, m in zip(rows, motions)])
     self.view_of = np.repeat(np.arange(len(rows)), lengths)
     self.frame_of = np.concatenate([np.arange(a, b + 1) for a, b in zip(self.first, self.last)])
+
+# %% ../nbs/41a_ray_training.ipynb #729c61dc
+def _rays(data: RayData, rows: np.ndarray, v: np.ndarray, tv: Tensor) -> tuple[Tensor, Tensor]:
+    "Return rays (B,W,J,2) and confidence (B,W,J): detected, or of the projected truth."
+    if data.clean:
+        world = torch.from_numpy(np.ascontiguousarray(data.joints[rows + data.to_motion[v][:, None]]))
+        cam = world @ data.R[tv][:, None].mT + data.t[tv][:, None, None]
+        return cam[..., :2] / cam[..., 2:], torch.ones(cam.shape[:-1])
+    kp = torch.from_numpy(np.ascontiguousarray(data.kp[rows]))  # (B,W,J,3) px, confidence
+    return torch.addcmul(data.shift[tv][:, None, None], kp[..., :2], data.scale[tv][:, None, None]), kp[..., 2]
 
 # %% ../nbs/41a_ray_training.ipynb #fb696809
 def ray_batch(
@@ -77,10 +90,9 @@ def ray_batch(
     v, frame = data.view_of[index], data.frame_of[index]
     offsets = (np.arange(data.window) - data.window // 2) * data.step
     rows = np.clip(frame[:, None] + offsets, data.first[v][:, None], data.last[v][:, None])
-    kp = torch.from_numpy(np.ascontiguousarray(data.kp[rows]))  # (B,W,J,3) px, confidence
     tv = torch.from_numpy(v)
-    rays = torch.addcmul(data.shift[tv][:, None, None], kp[..., :2], data.scale[tv][:, None, None])
-    win = ray_window(rays, kp[..., 2], data.up[tv])
+    rays, conf = _rays(data, rows, v, tv)
+    win = ray_window(rays, conf, data.up[tv])
     at = frame + data.to_motion[v]
     turn = win.view @ data.R[tv]  # world -> view
     joints = torch.from_numpy(np.ascontiguousarray(data.joints[at]))
@@ -134,10 +146,11 @@ class RayTask:
         direction_weight: float = 0.15,
         mesh_body: Any = None,  # a Body: train the mesh lifter on its rotations and joints
         validate_samples: int = 4096,
+        clean: bool = False,  # train and validate on noise-free 2D
     ):
         self.config, self.batch_size, self.steps_per_epoch = model, batch_size, steps_per_epoch
         self.seed, self.direction_weight, self.body = seed, direction_weight, mesh_body
-        args = dict(window=model.get("window", 1), step=model.get("step", 1), mesh=mesh_body is not None)
+        args = dict(window=model.get("window", 1), step=model.get("step", 1), mesh=mesh_body is not None, clean=clean)
         self.train, self.val = RayData(store, "train", skeleton, **args), RayData(store, "validation", skeleton, **args)
         self.skeleton = self.train.skeleton
         self.bones = torch.as_tensor(self.skeleton.bone_array)

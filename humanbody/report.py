@@ -15,6 +15,7 @@ from typing import Any
 
 from .data.files import atomic_write
 from .ergo.angles import ANGLES_ALL, ANGLES_MAIN
+from .plots import angle_label
 from .runs import Run, provenance, shown
 
 # %% auto #0
@@ -120,7 +121,7 @@ def _picture_html(picture: Picture) -> str:
 
 
 def _interactive_html(block: Interactive) -> str:
-    plot = block.figure.to_html(full_html=False, include_plotlyjs=False, include_mathjax=False, config=dict(displaylogo=False, responsive=True))
+    plot = block.figure.to_html(full_html=False, include_plotlyjs=False, include_mathjax=False, auto_play=False, config=dict(displaylogo=False, responsive=True))
     return f'<figure class="wide">{plot}<figcaption>{html.escape(block.caption)}</figcaption></figure>'
 
 
@@ -232,7 +233,7 @@ def glance_rows(
     for name in names:
         have = [m for m in methods if table[name, m]["n_pairs"]]
         best = min(have, key=lambda m: table[name, m]["MAE"]) if len(have) > 1 else None
-        out.append({"angle": name.replace("_", " "), **{f"{m}: MAE [deg]": _with_interval(table[name, m], m == best) for m in methods}})
+        out.append({"angle": angle_label(name), **{f"{m}: MAE [deg]": _with_interval(table[name, m], m == best) for m in methods}})
     return out
 
 
@@ -244,7 +245,7 @@ def detail_rows(
     order = {n: i for i, n in enumerate(names)}
     pick = sorted((r for r in rows if r["angle"] in order), key=lambda r: order[r["angle"]])
     limits = lambda r: "–" if not math.isfinite(r["loa_low"]) else f"{r['loa_low']:+.1f} to {r['loa_high']:+.1f}"
-    return [{"angle": r["angle"].replace("_", " "), "method": r["method"], "MAE [95 % CI] [deg]": _with_interval(r), "bias [deg]": r["bias"],
+    return [{"angle": angle_label(r["angle"]), "method": r["method"], "MAE [95 % CI] [deg]": _with_interval(r), "bias [deg]": r["bias"],
              "limits of agreement [deg]": limits(r), "RMSE [deg]": r["RMSE"], "P95 [deg]": r["P95"],
              "ICC(2,1)": "–" if not math.isfinite(r["ICC2"]) else f"{r['ICC2']:.2f}", "n frames": r["n_frames"],
              "n subjects": r["n_subjects"], "undefined [%]": r["undefined_percent"]} for r in pick]
@@ -287,7 +288,7 @@ def summary_lines(
     wins = {m: sum(g[f"{m}: MAE [deg]"][2] for g in glance_rows(fine)) for m in methods}
     out.append("Smallest error per angle: " + ", ".join(f"{m} in {n}" for m, n in wins.items()) + f" of {len(ANGLES_ALL)} angles.")
     for m in methods:
-        lost = [r["angle"].replace("_", " ") for r in fine if r["method"] == m and r["angle"] in ANGLES_ALL and not r["n_pairs"]]
+        lost = [angle_label(r["angle"]) for r in fine if r["method"] == m and r["angle"] in ANGLES_ALL and not r["n_pairs"]]
         if lost:
             out.append(f"{m} does not give: {', '.join(lost)}.")
     few = "one subject: no interval can be given" if subjects < 2 else f"{subjects} subjects: the intervals are rough" if subjects < 8 else ""

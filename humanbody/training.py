@@ -49,6 +49,7 @@ class Loop:
     progress: Progress
     info: dict
     stop: list = field(default_factory=list)  # names of signals received
+    writer: Any = None    # TensorBoard, once there is something to write
 
     @property
     def steps(self) -> int:
@@ -301,10 +302,11 @@ def _tensorboard(loop: Loop) -> None:
     if not (loop.config.tensorboard and loop.fabric.is_global_zero and loop.progress.history): return
     from torch.utils.tensorboard import SummaryWriter
     r = loop.progress.history[-1]
-    with SummaryWriter(loop.out / "tensorboard", purge_step=r["epoch"]) as w:
-        for part in ("train", "val"):
-            for k, v in r[part].items(): w.add_scalar(f"{part}/{k}", v, r["epoch"])
-        w.add_scalar("lr", r["lr"], r["epoch"])
+    if loop.writer is None: loop.writer = SummaryWriter(loop.out / "tensorboard", purge_step=r["epoch"])
+    for part in ("train", "val"):
+        for k, v in r[part].items(): loop.writer.add_scalar(f"{part}/{k}", v, r["epoch"])
+    loop.writer.add_scalar("lr", r["lr"], r["epoch"])
+    loop.writer.flush()
 
 
 TASKS = {"lifting": LiftingTask}
@@ -337,6 +339,7 @@ def fit(
         if loop.fabric.is_global_zero:
             if not stopped: _weights(loop, "final.safetensors", p.history[-1] if p.history else {})
             write_record(loop, stopped)
+            if loop.writer: loop.writer.close()
         loop.fabric.barrier()
     return RunResult(loop.out, p.history, p.best, p.best_epoch, stopped, loop.model)
 

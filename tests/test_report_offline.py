@@ -50,8 +50,8 @@ def open_offline(report: Path, screenshot: Path) -> dict:
         page.on("request", lambda r: asked.append(r.url))
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(report.as_uri())
-        page.wait_for_selector(".js-plotly-plot .gl-container canvas", timeout=60_000)
+        page.goto(report.as_uri(), timeout=120_000, wait_until="domcontentloaded")
+        page.wait_for_selector(".js-plotly-plot .gl-container canvas", timeout=120_000)
         page.wait_for_timeout(1500)
         canvases = page.locator(".js-plotly-plot canvas").count()
         plot = page.locator(".js-plotly-plot").first

@@ -208,11 +208,17 @@ def _collar(ch: dict, s: str, sign: float, G: dict, P: dict, rest: RestGeometry,
     R = T @ rot("z", -sign * up) @ rot("y", sign * forward)
     return R, at, at + turn(R, arm)
 
-def _blend(A: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndarray:  # (...,3,3), (...,3,3), (...,)
-    "Turn from A towards B by the share w of the angle between them."
-    rv = Rotation.from_matrix((np.swapaxes(A, -1, -2) @ B).reshape(-1, 3, 3)).as_rotvec()
-    step = Rotation.from_rotvec(rv * w.reshape(-1, 1)).as_matrix()
-    return A @ step.reshape(A.shape)
+def _blend(A: np.ndarray, B: np.ndarray, w: np.ndarray, centre: np.ndarray) -> np.ndarray:  # (...,3,3), w (...,)
+    "Blend from A to B as rotation vectors about a centre, so that even opposite arms meet no jump."
+    back = np.swapaxes(centre, -1, -2)
+    a, b = (Rotation.from_matrix((back @ X).reshape(-1, 3, 3)).as_rotvec() for X in (A, B))
+    w = w.reshape(-1, 1)
+    return centre @ Rotation.from_rotvec((1 - w) * a + w * b).as_matrix().reshape(A.shape)
+
+def _mid_arm(sign: float, thorax: np.ndarray) -> np.ndarray:  # (...,3,3)
+    "Return the upper-arm frame in the middle of the working range: 75 degrees up, 60 degrees towards the front."
+    beta, e = sign * (np.pi / 3 - np.pi / 2), np.radians(75)
+    return thorax @ rot("y", beta) @ rot("x", -e) @ rot("y", -beta + sign * np.radians(25))
 
 # %% ../../nbs/16_postures.ipynb #127c9ece
 def solve_arm(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: RestGeometry,
@@ -227,7 +233,7 @@ def solve_arm(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: 
     pole = turn(Rotation.from_rotvec((u * (-sign * ch[f"swivel_{s}"])[..., None]).reshape(-1, 3))
                 .as_matrix().reshape(u.shape + (3,)), unit(pole))
     E, bend, _ = two_bone(S, target, (l1, l2), pole, slack=0.02)
-    D = _blend(_free_arm(ch, s, sign, T), frame(S - E, np.cross(u, pole)), w)
+    D = _blend(_free_arm(ch, s, sign, T), frame(S - E, np.cross(u, pole)), w, _mid_arm(sign, T))
     elbow = (1 - w) * ch[f"elbow_{s}"] + w * bend
     pron = sign * ch[f"pron_{s}"]
     F = D @ rot("x", -elbow)

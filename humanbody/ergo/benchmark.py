@@ -5,28 +5,30 @@
 # %% ../../nbs/54_benchmark.ipynb #74fdddc0
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.resources import files as files_of
+from pathlib import Path
 from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from ..data.files import load_json
 from ..data.store import MotionStore
 from .angles import ANGLES_ALL, ANGLES_MAIN, joint_angles, merge_sides
 from ..inference import Lifter, lift
 from ..metrics import mpjpe, pa_mpjpe
+from ..models.checkpoints import Weights, load_weights, save_weights
+from ..models.lifters import build_lifter, lifter_config
+from ..raytraining import RayData, fit_ridge
 from ..sequence import PoseSequence
-from ..skeleton import root_relative
+from ..signals import wrap_deg
+from ..skeleton import get_skeleton, root_relative
 
 # %% auto #0
-__all__ = ['wrap_deg', 'angle_errors', 'summarise_angles', 'benchmark']
+__all__ = ['angle_errors', 'summarise_angles', 'benchmark', 'ridge_lifter', 'spread', 'summary_table', 'choose_seed',
+           'ship_lifter']
 
 # %% ../../nbs/54_benchmark.ipynb #9cf3b752
-def wrap_deg(
-    x: np.ndarray,  # [deg]
-) -> np.ndarray:
-    "Return angles or angle differences in [-180, 180)."
-    return (np.asarray(x) + 180.0) % 360.0 - 180.0
-
-
 def angle_errors(
     estimate: PoseSequence,
     truth: PoseSequence,  # same frames, same up
@@ -56,6 +58,7 @@ def benchmark(
     split: str | None = "test",
     every: int = 1,  # use every n-th view
     flip_average: bool = False,
+    clean: bool = False,  # lift the projected truth instead of the detected keypoints
 ) -> dict[str, Any]:
     "Lift every view of a split and compare joints and angles with truth."
     views = [i for i in range(len(store.views)) if split is None or store.motion_of(i).split == split][::every]
@@ -65,7 +68,10 @@ def benchmark(
     joints, aligned, errors = [], [], {n: [] for n in ANGLES_ALL}
     for view in views:
         truth = store.sequence(view, skeleton, frame="camera")
-        estimate = run(store.keypoints(view, skeleton), truth.up)
+        seen = store.keypoints(view, skeleton)
+        if clean:
+            seen = replace(seen, xy_px=seen.camera_model.project(truth.joints), confidence=np.ones(truth.joints.shape[:2]))
+        estimate = run(seen, truth.up)
         p, t = root_relative(estimate.joints, estimate.skeleton), root_relative(truth.joints, truth.skeleton)
         joints.append(np.asarray(mpjpe(p, t)))
         aligned.append(np.asarray(pa_mpjpe(p, t)))
@@ -75,3 +81,70 @@ def benchmark(
     subjects = {store.motion_of(v).subject for v in views}
     return dict(mpjpe_mm=float(np.nanmean(np.concatenate(joints))), pa_mpjpe_mm=float(np.nanmean(np.concatenate(aligned))),
                 **summarise_angles(stacked), frames=int(sum(map(len, joints))), views=len(views), subjects=len(subjects))
+
+# %% ../../nbs/54_benchmark.ipynb #1646dab8
+def ridge_lifter(
+    store: MotionStore,
+    skeleton: str,
+    split: str = "train",
+) -> Lifter:
+    "Fit the ridge bar on a split and wrap it as a lifter."
+    model = fit_ridge(RayData(store, split, skeleton))
+    sk = get_skeleton(skeleton)
+    return Lifter("ridge", model, sk, Weights("", {}, sk.name, sk.joints, lifter_config(model), None, {}))
+
+
+def spread(
+    values: Sequence[float],
+    digits: int = 1,
+) -> str:
+    "Write the median and, for several values, the range."
+    mid = f"{np.median(values):.{digits}f}"
+    return mid if len(values) == 1 else f"{mid} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def summary_table(
+    results: dict[str, list[dict[str, Any]]],  # candidate -> one benchmark result per seed
+) -> str:
+    "Write candidates as a markdown table: median over seeds [smallest, largest], and the sample count."
+    head = "| candidate | seeds | MPJPE [mm] | PA-MPJPE [mm] | main angles MAE [deg] | all angles MAE [deg] | frames | subjects |\n|---|---|---|---|---|---|---|---|"
+    keys = ("mpjpe_mm", "pa_mpjpe_mm", "main_deg", "all_deg")
+    line = lambda n, rs: f"| {n} | {len(rs)} | " + " | ".join(spread([r[k] for r in rs]) for k in keys) + f" | {rs[0]['frames']} | {rs[0]['subjects']} |"
+    return "\n".join([head, *(line(n, rs) for n, rs in results.items())])
+
+# %% ../../nbs/54_benchmark.ipynb #ddffd09b
+def choose_seed(
+    files: Sequence[str | Path],  # weights, each beside the metrics.json of its run
+) -> int:
+    "Return the index of the run with the smallest validation MPJPE."
+    errors = [load_json(Path(f).parent / "metrics.json")["metrics"]["mpjpe_mm"] for f in files]
+    return int(np.argmin(errors))
+
+
+def ship_lifter(
+    files: Sequence[str | Path],  # one per seed
+    name: str,  # name in the package
+    candidate: str,
+    results: dict[str, list[dict[str, Any]]],
+    store: MotionStore,
+    protocol: str,
+    samples: dict[str, int],
+    folder: str | Path | None = None,  # default: the package's assets/weights
+) -> dict[str, Any]:
+    "Copy the chosen seed's weights into the package with their card; return the card."
+    chosen = Path(files[choose_seed(files)])
+    records = [load_json(Path(f).parent / "metrics.json") for f in files]
+    weights = load_weights(chosen)
+    short = lambda r: {k: round(r[k], 2) for k in ("mpjpe_mm", "pa_mpjpe_mm", "main_deg", "all_deg")}
+    card = dict(name=name, data=dict(store=store.fingerprint, **{k: store.meta[k] for k in store.meta if k != "noise"}), noise=store.meta.get("noise", "not recorded"),
+                body_name=weights.card.get("body_name", "free"), parameters=records[0]["parameters"], seeds=[r["seed"] for r in records],
+                shipped_seed=records[choose_seed(files)]["seed"], chosen_by="smallest validation MPJPE", validation=[r["metrics"] for r in records],
+                training_seconds=[r["seconds"] for r in records], threads=records[0]["threads"], versions=records[0]["versions"], date=records[0]["date"],
+                test={n: [short(r) for r in rs] for n, rs in results.items() if n.split(",")[0] in ("ridge", candidate)}, protocol=protocol, samples=samples,
+                precision="float16 on disk, float32 in use", licence="Apache-2.0; trained on synthetic motion of the licence-free body only")
+    model = build_lifter(weights.config)
+    load_weights(chosen, model)
+    folder = Path(folder or str(files_of("humanbody").joinpath("assets/weights")))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model.half(), folder / f"{name}.safetensors", weights.skeleton, weights.config, weights.body, card)
+    return card
