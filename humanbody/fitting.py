@@ -287,6 +287,19 @@ def _calibrated(sys: _System, state: _State, old: Tensor, trust: Tensor) -> tupl
     base[torch.arange(len(bone)), bone] += shift - old
     return replace(sys, model=replace(sys.model, base=base)), shift
 
+# %% ../nbs/43_fitting.ipynb #2fbb3e1a
+def _known_person(sys: _System, state: _State, known: "FitResult") -> tuple[_System, _State, Tensor | None]:
+    "Take shape and marker offsets from an earlier fit of the same person."
+    if known.names != sys.model.names or len(known.betas) != len(state.betas):
+        raise ValueError(f"fit_body: known= was fitted to {len(known.names)} points ({', '.join(known.names[:3])}, ..) and {len(known.betas)} shape "
+                         f"coefficients, these data have {sys.model.num_points} points and {len(state.betas)}; use the same map and body")
+    offsets = None if known.offsets is None else torch.as_tensor(known.offsets)
+    if offsets is not None:
+        base, bone = sys.model.base.clone(), sys.model.mass.argmax(1)
+        base[torch.arange(len(bone)), bone] += offsets
+        sys = replace(sys, model=replace(sys.model, base=base))
+    return sys, _State(torch.as_tensor(known.betas), state.rot, state.place), offsets
+
 # %% ../nbs/43_fitting.ipynb #d574ee4b
 def _shape_stage(sys: _System, state: _State, count: int, calibrate: bool, robust: float, say: Callable):
     "Find the shape (and the marker offsets) on at most `count` well seen frames, poses free."
@@ -335,7 +348,7 @@ def fit_body(
     weights: np.ndarray | None = None,  # (P,) trust in each point, 1 is full
     sigma: float = 0.01,  # metres: how far a point may lie off before it outweighs one prior deviation
     smooth: float = 0.1,  # radians between a frame and the mean of its neighbours; 0 switches it off
-    shape_weight: float = 0.3,  # how strongly the shape is held to the mean one
+    shape_weight: float = 0.1,  # how strongly the shape is held to the mean one
     robust: float = 0.1,  # metres at which a point starts to count as an outlier
     calibrate: bool = False,  # give each point a constant offset in its bone's axes (markers off the skin, other joint centres)
     shape_frames: int = 60,  # frames used to find the shape

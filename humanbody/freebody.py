@@ -71,9 +71,9 @@ def sample_figure(
         out.append(model(pose_parameters=rest[: len(part["age"])], phenotype_kwargs=part))
     weights = torch.zeros(len(model.template_vertices), model.bone_count, dtype=model.dtype)
     weights.scatter_add_(1, model.vertex_bone_indices.long(), model.vertex_bone_weights)
-    stack = lambda key: np.concatenate([_to_smpl_axes(o[key]) for o in out])
+    stack = lambda key: np.concatenate([_to_smpl_axes(o[key].float()) for o in out])
     return Figure(
-        stack("rest_vertices"), stack("rest_bone_heads"), weights.numpy(), np.asarray(model.faces),
+        stack("rest_vertices"), stack("rest_bone_heads"), weights.float().double().numpy(), np.asarray(model.faces),
         _to_smpl_axes(model.template_vertices), tuple(model.bone_labels), tuple(model.bone_parents),
     )
 
@@ -171,7 +171,7 @@ def pose_figure(
         vertices[:, used] += fig.weights[used, b, None] * moved
     return replace(fig, vertices=vertices, heads=heads)
 
-
+# %% ../nbs/04a_free_body.ipynb #27c96168
 def to_tpose(fig: Figure, passes: int = 2) -> Figure:
     "Bring everybody's arms to the side, palms down, and straighten elbows and knees."
     if not passes:
@@ -239,7 +239,7 @@ def joint_of_bone(label: str) -> str:
         return joint
     return {"L": "left_", "R": "right_"}[side] + joint
 
-
+# %% ../nbs/04a_free_body.ipynb #261c6bf3
 def merge_bones(fig: Figure) -> tuple[np.ndarray, np.ndarray]:  # joints (N,J,3), weights (V,J)
     "Reduce the rig to SMPL's 24 joints."
     skeleton = get_skeleton("smpl_24")

@@ -91,7 +91,7 @@ def pack_body(
         out |= {f"reg_{name}_{k}": a for k, a in sparse_rows(rows).items()}
     return out
 
-
+# %% ../nbs/04e_free_body_build.ipynb #d42cff07
 def body_hash(arrays: dict[str, np.ndarray]) -> str:
     "Return a hash of the content (names, types, values), independent of compression."
     digest = hashlib.sha256()

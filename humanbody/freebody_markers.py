@@ -39,7 +39,7 @@ class Rest:
         "Return the skinning weight (V,) of the named joints together."
         return self.people.weights[:, get_skeleton("smpl_24").indices(names)].sum(1)
 
-
+# %% ../nbs/04d_free_body_markers.ipynb #4742fb77
 def vertex_normals(
     vertices: np.ndarray,  # (V,3)
     faces: np.ndarray,  # (F,3)
@@ -106,7 +106,7 @@ def _candidates_of(rest: Rest, pair: Pair, which: int, spread: float, count: int
     good &= np.array([b.startswith(bones) for b in rest.people.bones]) & (off_axis < spread)
     return np.flatnonzero(good)[np.argsort(off_axis[good], kind="stable")[:count]]
 
-
+# %% ../nbs/04d_free_body_markers.ipynb #376a8109
 def choose_pair(
     rest: Rest,
     pair: Pair,
@@ -135,7 +135,7 @@ def choose_pair(
 # %% ../nbs/04d_free_body_markers.ipynb #5c0d7a67
 EAR_FORWARD = 0.018  # metres from the head joint to the tragus
 
-
+# %% ../nbs/04d_free_body_markers.ipynb #f2a4fd13
 def _single_markers(rest: Rest, slip: np.ndarray) -> dict[str, int]:
     "Place the left and middle markers that are no pair; `slip` (V,) is skin motion over the pelvis."
     stature, floor = np.ptp(rest.template[:, 1]), rest.template[:, 1].min()
@@ -164,7 +164,7 @@ def _single_markers(rest: Rest, slip: np.ndarray) -> dict[str, int]:
         "LPSIS": see(np.array([0.045, rest.template[asis, 1], 0.0]), (0, 0, -1), left & core, slip + 3 * level),
     }
 
-
+# %% ../nbs/04d_free_body_markers.ipynb #5c0d7a671
 EAR_FORWARD = 0.018  # metres from the head joint to the tragus
 
 # %% ../nbs/04d_free_body_markers.ipynb #b80d07bc
@@ -179,10 +179,10 @@ def _foot_markers(rest: Rest) -> dict[str, int]:
     behind = -rest.template[:, 2] - 2 * np.abs(rest.template[:, 1] - height)
     return {"LMTP1": inner, "LMTP5": outer, "LHEEL": int(np.where(foot, behind, -9).argmax())}
 
-
+# %% ../nbs/04d_free_body_markers.ipynb #ab391032
 def place_markers(
     rest: Rest,
-    poses: int = 48,
+    poses: int = 48,  # joint-literal: a number of poses
 ) -> tuple[dict[str, int], dict[str, tuple[float, float]]]:
     "Return 47 markers by name and, per joint of a pair, midpoint and axis error over poses (m, deg)."
     weights, template = torch.from_numpy(rest.people.weights), torch.from_numpy(rest.template)
@@ -299,7 +299,7 @@ H36M_NAMES = {  # h36m_17 limb -> row of the 66 points; the trunk is in `joint_s
     "shoulder": "SHOULDER", "elbow": "ELBOW", "wrist": "WRIST",
 }
 
-
+# %% ../nbs/04d_free_body_markers.ipynb #215a8b99
 def joint_set_rows(
     rows: dict[str, Row],  # from `centre_rows`
     landmarks: dict[str, Row],  # from `landmark_rows`

@@ -29,7 +29,7 @@ def mirror_table(
         raise ValueError(f"expected points symmetric about x = 0, the worst pair is {distance.max():.2g} m apart")
     return partner
 
-
+# %% ../nbs/04b_free_body_mesh.ipynb #d80d3fda
 @dataclass
 class Surface:
     "A triangle mesh that can be thinned: `faces` by number, and the faces around each vertex."
@@ -158,7 +158,7 @@ class People:
     bones: np.ndarray  # (V,) name of the heaviest of the rig's bones, without side
     heads: dict[str, np.ndarray]  # mean head (3,) of each of the rig's bones
 
-
+# %% ../nbs/04b_free_body_mesh.ipynb #ab012f31
 def limit_weights(
     weights: np.ndarray,  # (V,J)
     count: int = 4,  # joints per vertex to keep
@@ -246,7 +246,7 @@ def fit_joint(
     row[near] = share / share.sum()
     return row
 
-
+# %% ../nbs/04b_free_body_mesh.ipynb #09188e97
 def fit_joints(people: People, samples: int = 200) -> np.ndarray:  # (J,V)
     "Fit a joint regressor, mirror-symmetric."
     flip, some = get_skeleton("smpl_24").flip_perm, slice(0, samples)

@@ -140,7 +140,7 @@ def mirror_correctives(
     other = split[mirror][:, :, flip] * signs
     return ((split + other) / 2).reshape(dirs.shape)
 
-
+# %% ../nbs/04c_free_body_skin.ipynb #640fd330
 def damp_knees(
     dirs: np.ndarray,  # (V,3,9(J-1))
     template: np.ndarray,  # (V,3)

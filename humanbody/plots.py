@@ -199,7 +199,7 @@ def plot_bland_altman(
         bias, sd = (diff.mean(), diff.std(ddof=1)) if n > 1 else (np.nan, np.nan)
         for y, style in ((bias, "-"), (bias - 1.96 * sd, "--"), (bias + 1.96 * sd, "--")):
             ax.axhline(y, color="#333333", lw=1, ls=style)
-        ax.set_title(f"{name}: bias {bias:+.1f}, limits {bias - 1.96 * sd:+.1f} to {bias + 1.96 * sd:+.1f} deg\nn = {n} frames", fontsize=7.5)
+        ax.set_title(f"{name}: bias {bias:+.1f}, limits {bias - 1.96 * sd:+.1f} to {bias + 1.96 * sd:+.1f} deg\nn = {n:,} values", fontsize=7.5)
         ax.set_xlabel("mean of estimate and truth [deg]", fontsize=7.5)
         ax.tick_params(labelsize=7)
         ax.grid(alpha=0.25)
@@ -367,7 +367,7 @@ def _animation_layout(fig: Any, stages: Mapping[str, np.ndarray], keypoints: Key
     quiet = dict(title="", showticklabels=False, showbackground=False, gridcolor="#d5dade", zeroline=False, dtick=0.5)
     axis = lambda i: dict(quiet, range=[mid[i] - half, mid[i] + half])
     up = dict(axis(2), showticklabels=True, ticksuffix=" m", tickfont=dict(size=9, color="#5b6670"))
-    scene = dict(xaxis=axis(0), yaxis=axis(1), zaxis=up, aspectmode="cube", camera=dict(eye=dict(x=0.75, y=-1.3, z=0.35), projection=dict(type="orthographic")))
+    scene = dict(xaxis=axis(0), yaxis=axis(1), zaxis=up, aspectmode="cube", camera=dict(eye=dict(x=0.62, y=-1.08, z=0.28), projection=dict(type="orthographic")))
     fig.update_layout({f"scene{i + 1 if i else ''}": scene for i in range(len(stages))})
     if keypoints is not None:
         xy = keypoints.xy_px.reshape(-1, 2)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIDES', 'ANGLES', 'PAIRED', 'SINGLE', 'CHANNELS', 'posture_tables', 'rot', 'unit', 'frame', 'turn', 'base_name',
-           'limit_channels', 'RestGeometry', 'rest_geometry', 'trunk_chain', 'two_bone', 'solve_arm', 'hand_targets',
-           'foot_pose', 'solve_leg', 'reachable_height', 'solve_pose', 'add_gaze']
+           'limit_channels', 'RestGeometry', 'rest_geometry', 'trunk_chain', 'two_bone', 'hand_targets', 'solve_arm',
+           'foot_pose', 'solve_leg', 'add_gaze', 'reachable_height', 'solve_pose']
 
 # %% ../../nbs/16_postures.ipynb #1788eb1f
 import json
@@ -220,6 +220,19 @@ def _mid_arm(sign: float, thorax: np.ndarray) -> np.ndarray:  # (...,3,3)
     beta, e = sign * (np.pi / 3 - np.pi / 2), np.radians(75)
     return thorax @ rot("y", beta) @ rot("x", -e) @ rot("y", -beta + sign * np.radians(25))
 
+# %% ../../nbs/16_postures.ipynb #ee90a7f6
+def hand_targets(ch: dict, rest: RestGeometry) -> tuple[dict, np.ndarray]:
+    "Return wrist targets {l, r: (...,3)} and the load centre (...,3) in the world."
+    heading = ch["byaw"] + ch["az"]
+    R = rot("y", ch["byaw"] + ch["az"] + ch["lyaw"]) @ rot("z", ch["roll"])
+    r, h = ch["rad"] * rest.stature, ch["ht"] * rest.stature
+    centre = np.stack([ch["bx"] + r * np.sin(heading), h, ch["bz"] + r * np.cos(heading)], -1)
+    out = {}
+    for s, _, sign in SIDES:
+        local = np.stack([-sign * ch["hw"] + ch[f"dx_{s}"], ch[f"dy_{s}"], ch[f"dz_{s}"]], -1) * rest.stature
+        out[s] = centre + turn(R, local)
+    return out, centre
+
 # %% ../../nbs/16_postures.ipynb #127c9ece
 def solve_arm(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: RestGeometry,
               target: np.ndarray,  # (...,3) wrist target, world
@@ -245,18 +258,6 @@ def solve_arm(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: 
     for child, parent in (("elbow", "shoulder"), ("wrist", "elbow")):
         offset = rest.at(f"{side}_{child}") - rest.at(f"{side}_{parent}")
         P[f"{side}_{child}"] = P[f"{side}_{parent}"] + turn(G[f"{side}_{parent}"], offset)
-
-def hand_targets(ch: dict, rest: RestGeometry) -> tuple[dict, np.ndarray]:
-    "Return wrist targets {l, r: (...,3)} and the load centre (...,3) in the world."
-    heading = ch["byaw"] + ch["az"]
-    R = rot("y", ch["byaw"] + ch["az"] + ch["lyaw"]) @ rot("z", ch["roll"])
-    r, h = ch["rad"] * rest.stature, ch["ht"] * rest.stature
-    centre = np.stack([ch["bx"] + r * np.sin(heading), h, ch["bz"] + r * np.cos(heading)], -1)
-    out = {}
-    for s, _, sign in SIDES:
-        local = np.stack([-sign * ch["hw"] + ch[f"dx_{s}"], ch[f"dy_{s}"], ch[f"dz_{s}"]], -1) * rest.stature
-        out[s] = centre + turn(R, local)
-    return out, centre
 
 # %% ../../nbs/16_postures.ipynb #6a01119f
 def foot_pose(track: dict,  # xz (T,2) ankle of the flat foot, lift (T,), yaw (T,)
@@ -296,6 +297,19 @@ def solve_leg(ch: dict, s: str, side: str, sign: float, G: dict, P: dict, rest: 
     P.update({f"{side}_hip": hip, f"{side}_knee": knee, f"{side}_ankle": end})
     return pitch
 
+# %% ../../nbs/16_postures.ipynb #9375dd0a
+def add_gaze(ch: dict, G: dict, P: dict, centre: np.ndarray) -> dict:
+    "Turn the head towards the hands by the share `gaze`, softly stopped at two thirds of the range."
+    d = turn(np.swapaxes(G["spine3"], -1, -2), centre - P["head"])
+    yaw = np.arctan2(d[..., 0], np.maximum(d[..., 2], 0.05))
+    down = np.arctan2(-d[..., 1], np.maximum(np.hypot(d[..., 0], d[..., 2]), 0.05)) - 0.35
+    limits = posture_tables()["limits"]
+    out = dict(ch)
+    for name, want in (("nrot", yaw), ("nflex", down)):
+        stop = 0.66 * np.radians(limits[name][1])
+        out[name] = ch[name] + ch["gaze"] * stop * np.tanh(want / stop)
+    return limit_channels(out)
+
 # %% ../../nbs/16_postures.ipynb #85960bde
 def reachable_height(ch: dict, feet: dict, rest: RestGeometry,
                      margin: float = 0.003,  # share of the leg length kept as knee bend
@@ -333,15 +347,3 @@ def solve_pose(ch: dict,  # channels (T,), radians and metres
             local[..., j, :, :] = np.swapaxes(world[..., p, :, :], -1, -2) @ world[..., j, :, :]
     pose = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_rotvec().reshape(world.shape[:-1])
     return dict(pose=pose, trans=P["pelvis"] - rest.at("pelvis"), targets=targets, heels=heels, joints=P)
-
-def add_gaze(ch: dict, G: dict, P: dict, centre: np.ndarray) -> dict:
-    "Turn the head towards the hands by the share `gaze`, softly stopped at two thirds of the range."
-    d = turn(np.swapaxes(G["spine3"], -1, -2), centre - P["head"])
-    yaw = np.arctan2(d[..., 0], np.maximum(d[..., 2], 0.05))
-    down = np.arctan2(-d[..., 1], np.maximum(np.hypot(d[..., 0], d[..., 2]), 0.05)) - 0.35
-    limits = posture_tables()["limits"]
-    out = dict(ch)
-    for name, want in (("nrot", yaw), ("nflex", down)):
-        stop = 0.66 * np.radians(limits[name][1])
-        out[name] = ch[name] + ch["gaze"] * stop * np.tanh(want / stop)
-    return limit_channels(out)
