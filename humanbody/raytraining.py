@@ -72,9 +72,9 @@ def _tables(self: RayData) -> None:
     self.frame_of = np.concatenate([np.arange(a, b + 1) for a, b in zip(self.first, self.last)])
 
 # %% ../nbs/41a_ray_training.ipynb #729c61dc
-def _rays(data: RayData, rows: np.ndarray, v: np.ndarray, tv: Tensor) -> tuple[Tensor, Tensor]:
+def _rays(data: RayData, rows: np.ndarray, v: np.ndarray, tv: Tensor, clean: bool) -> tuple[Tensor, Tensor]:
     "Return rays (B,W,J,2) and confidence (B,W,J): detected, or of the projected truth."
-    if data.clean:
+    if clean:
         world = torch.from_numpy(np.ascontiguousarray(data.joints[rows + data.to_motion[v][:, None]]))
         cam = world @ data.R[tv][:, None].mT + data.t[tv][:, None, None]
         return cam[..., :2] / cam[..., 2:], torch.ones(cam.shape[:-1])
@@ -85,14 +85,17 @@ def _rays(data: RayData, rows: np.ndarray, v: np.ndarray, tv: Tensor) -> tuple[T
 def ray_batch(
     data: RayData,
     index: np.ndarray,  # (B,) sample numbers
+    hide_up: np.ndarray | None = None,  # (B,) bool: samples whose up direction is withheld
+    clean: bool | None = None,  # default: as the data say
 ) -> dict[str, Any]:
     "Return x (B,W,J,3), context (B,4), view (B,3,3), target (B,J,3) in view axes, and pose/betas for mesh data."
     v, frame = data.view_of[index], data.frame_of[index]
     offsets = (np.arange(data.window) - data.window // 2) * data.step
     rows = np.clip(frame[:, None] + offsets, data.first[v][:, None], data.last[v][:, None])
     tv = torch.from_numpy(v)
-    rays, conf = _rays(data, rows, v, tv)
-    win = ray_window(rays, conf, data.up[tv])
+    rays, conf = _rays(data, rows, v, tv, data.clean if clean is None else clean)
+    up = data.up[tv] if hide_up is None else data.up[tv].masked_fill(torch.from_numpy(hide_up)[:, None], torch.nan)
+    win = ray_window(rays, conf, up)
     at = frame + data.to_motion[v]
     turn = win.view @ data.R[tv]  # world -> view
     joints = torch.from_numpy(np.ascontiguousarray(data.joints[at]))
@@ -147,9 +150,13 @@ class RayTask:
         mesh_body: Any = None,  # a Body: train the mesh lifter on its rotations and joints
         validate_samples: int = 4096,
         clean: bool = False,  # train and validate on noise-free 2D
+        clean_share: float = 0.12,  # of the batch sees the projected truth with confidence 1
+        full_confidence: float = 0.08,  # of the batch has its confidence replaced by 1 where a point was seen
+        hide_up: float = 0.08,  # of the batch does not know where up is
     ):
         self.config, self.batch_size, self.steps_per_epoch = model, batch_size, steps_per_epoch
         self.seed, self.direction_weight, self.body = seed, direction_weight, mesh_body
+        self.clean_share, self.full_confidence, self.hide_up = clean_share, full_confidence, hide_up
         args = dict(window=model.get("window", 1), step=model.get("step", 1), mesh=mesh_body is not None, clean=clean)
         self.train, self.val = RayData(store, "train", skeleton, **args), RayData(store, "validation", skeleton, **args)
         self.skeleton = self.train.skeleton
@@ -175,9 +182,16 @@ class RayTask:
 
 # %% ../nbs/41a_ray_training.ipynb #9d13a400
 def _batch(self: RayTask, epoch: int, step: int) -> dict[str, Any]:
-    "Return the batch of this epoch and step: random samples, half of them mirrored, up hidden in a tenth."
+    "Return the batch of this epoch and step: random samples, half of them mirrored, some with clean 2D, full confidence or unknown up."
     g = np.random.default_rng([self.seed, epoch, step])
-    batch = ray_batch(self.train, g.integers(0, len(self.train), self.batch_size))
+    index, hide = g.integers(0, len(self.train), self.batch_size), g.random(self.batch_size) < self.hide_up
+    n = int(round(self.clean_share * self.batch_size))
+    batch = ray_batch(self.train, index[n:], hide[n:])
+    if n:
+        exact = ray_batch(self.train, index[:n], hide[:n], clean=True)
+        batch = {k: torch.cat([exact[k], batch[k]]) for k in batch}
+    sure = torch.from_numpy(g.random(self.batch_size) < self.full_confidence)[:, None, None]
+    batch["x"][..., 2] = torch.where(sure, (batch["x"][..., 2] > 0).float(), batch["x"][..., 2])
     return flip_batch(batch, self.skeleton, torch.from_numpy(g.random(self.batch_size) < 0.5))
 
 

@@ -34,7 +34,7 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     "Return the z component of the cross product of (...,2) vectors."
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
-
+# %% ../nbs/06_render.ipynb #fb2e5f8e
 def _weights(
     tri: Tensor,  # (N,3,2) corners, px
     depth: Tensor,  # (N,3)
@@ -83,7 +83,7 @@ def _face_boxes(
     drawn &= (area < -1e-8) if cull else (area.abs() > 1e-8)
     return low, count * drawn[..., None]
 
-
+# %% ../nbs/06_render.ipynb #5b8c9699
 def _expand(low: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "List (image, face) rows and pixels of all boxes: row (N,), column (N,), line (N,)."
     low, count = low.flatten(0, 1), count.flatten(0, 1)
@@ -156,7 +156,7 @@ class _Scene:
         "Return the squared edge distance (N,) in units of half the shorter side."
         return _edge_distance(self.tri[row], point) / self.unit**2
 
-
+# %% ../nbs/06_render.ipynb #05fb6e97
 def _prune(scene: _Scene, row: Tensor, col: Tensor, line: Tensor, point: Tensor):
     "Drop most pixels outside their face by signs alone, before anything is divided."
     if scene.blur or not len(row):
@@ -167,7 +167,7 @@ def _prune(scene: _Scene, row: Tensor, col: Tensor, line: Tensor, point: Tensor)
     keep = (sign == 0) | (sign == 3)
     return row[keep], col[keep], line[keep], point[keep]
 
-
+# %% ../nbs/06_render.ipynb #f9a42591
 @torch.no_grad()
 def _hits(scene: _Scene, boxes: tuple[Tensor, Tensor], size: tuple[int, int], layers: int):
     "List what is seen: row (N,), pixel centre (N,2) and output slot (N,)."
@@ -245,7 +245,7 @@ def vertex_normals(
         out = out.index_add(-2, corner, normal)
     return torch.nn.functional.normalize(out, dim=-1)
 
-
+# %% ../nbs/06_render.ipynb #fea0cadf
 def shade_normals(
     verts_cam: Tensor,  # (V,3) metres, OpenCV axes
     faces: Tensor,  # (F,3)

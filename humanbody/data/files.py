@@ -36,8 +36,10 @@ def _npy_header(stream, name: str) -> tuple:
         version = np.lib.format.read_magic(stream)
         read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read[version[0]](stream)
-    except (ValueError, KeyError, EOFError) as e:
-        raise broken(name, "an npy header", str(e) or "none", "re-save it with numpy.save") from e
+    except OSError: raise
+    except Exception as e:  # numpy's parser raises SyntaxError and TokenError too
+        found = (str(e) or type(e).__name__).split("\n")[0]
+        raise broken(name, "an npy header", found, "re-save it with numpy.save") from e
     return shape, fortran, dtype, stream.tell()
 
 

@@ -17,9 +17,10 @@ import torch
 from ..body import load_body
 from ..camera import Camera, look_at
 from .detector import DetectorNoise, detect, limb_capsules, self_occlusion
+from .plans import Subject, make_subject, plan_channels
 from .postures import RestGeometry, posture_tables, rest_geometry, solve_pose
 from .store import MotionStore
-from .tasks import Subject, make_subject, plan_channels, plan_task
+from .tasks import plan_task
 from ..skeleton import get_skeleton
 
 # %% ../../nbs/17_synthetic.ipynb #c5afbb27
