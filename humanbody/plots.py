@@ -9,15 +9,16 @@ from typing import Any, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from .sequence import Keypoints2D, PoseSequence
 from .skeleton import Skeleton
 
 # %% auto #0
-__all__ = ['COLORS', 'ZONES', 'method_color', 'picture_bones', 'bone_colors', 'angle_label', 'upright', 'draw_skeleton',
-           'frame_axes', 'contact_sheet', 'plot_angle_curves', 'plot_bland_altman', 'plot_angle_errors', 'plot_zones',
-           'plot_history', 'animate_comparison']
+__all__ = ['COLORS', 'ZONES', 'method_color', 'times_s', 'picture_bones', 'bone_colors', 'angle_label', 'upright',
+           'draw_skeleton', 'frame_axes', 'contact_sheet', 'plot_angle_curves', 'plot_bland_altman',
+           'plot_angle_errors', 'plot_zones', 'plot_history', 'animate_comparison']
 
 # %% ../nbs/60_plots.ipynb #23b78ea2
 COLORS = {"left": "#1f6fd1", "right": "#d1352b", "middle": "#333333", "truth": "#222222",
@@ -32,6 +33,14 @@ def method_color(
     return COLORS.get(name, plt.get_cmap("tab10")(sum(map(ord, name)) % 10))
 
 
+def times_s(
+    seq: PoseSequence | Keypoints2D,
+) -> np.ndarray:
+    "Return the time (T,) of each frame in seconds on the source's clock: every second frame of 50 per second is 0.04 s apart."
+    step = float(np.median(np.diff(seq.frames))) if len(seq.frames) > 1 else 1.0
+    return seq.frames / (seq.fps * step)
+
+# %% ../nbs/60_plots.ipynb #0c713d1b
 def picture_bones(
     skeleton: Skeleton,
 ) -> np.ndarray:
@@ -90,7 +99,7 @@ def draw_skeleton(
     if dots:
         ax.scatter(*joints.T, s=4, color=COLORS["joint"], alpha=alpha, depthshade=False)
 
-
+# %% ../nbs/60_plots.ipynb #4b3bde80
 def frame_axes(
     ax: Any,
     points: np.ndarray,  # (...,3) everything that should be visible, z up
@@ -119,7 +128,7 @@ def _on_ground(x: np.ndarray) -> np.ndarray:  # (T,J,2) across, up
     middle = np.where(good, x[..., 0], 0).sum(1) / np.maximum(good.sum(1), 1)
     return x - np.stack([middle, np.where(np.isfinite(low), low, 0)], 1)[:, None]
 
-
+# %% ../nbs/60_plots.ipynb #48ff2d57
 def contact_sheet(
     sequences: Mapping[str, PoseSequence],  # row name -> sequence
     columns: int = 6,
@@ -136,10 +145,9 @@ def contact_sheet(
     fig, axes = plt.subplots(len(flat), columns, figsize=(1.75 * columns, 1.5 * len(flat) * max(0.75, tall / (2 * wide)) + 0.5 * len(flat) + 0.4), sharex=True, sharey=True, squeeze=False)
     for r, (name, seq) in enumerate(sequences.items()):
         for ax, t in zip(axes[r], np.linspace(0, len(seq) - 1, columns).round().astype(int)):
-            for (a, b), color in zip(picture_bones(seq.skeleton), bone_colors(seq.skeleton)):
-                ax.plot(*flat[name][t][[a, b]].T, color=color, lw=1.5, solid_capstyle="round")
+            ax.add_collection(LineCollection(flat[name][t][picture_bones(seq.skeleton)], colors=bone_colors(seq.skeleton), lw=1.5, capstyle="round"))
             ax.set_aspect("equal")
-            ax.set_title(f"{name}, {seq.frames[t] / seq.fps:.1f} s", fontsize=7.5, pad=3)
+            ax.set_title(f"{name}, {times_s(seq)[t]:.1f} s", fontsize=7.5, pad=3)
             ax.tick_params(labelsize=6)
             ax.grid(alpha=0.2)
         axes[r, 0].set_ylabel("up [m]", fontsize=7)
@@ -353,7 +361,7 @@ def animate_comparison(
         [1 + (keypoints is not None) + i for i, n in enumerate(names) for _ in _side_bones(sequences[n].skeleton)]
     fig.add_traces(traces(int(index[0])), rows=[1] * len(columns), cols=columns)
     first = sequences[names[0]]
-    fig.frames = [go.Frame(data=traces(int(t)), name=f"{first.frames[t] / first.fps:.2f}") for t in index]
+    fig.frames = [go.Frame(data=traces(int(t)), name=f"{times_s(first)[t]:.2f}") for t in index]
     _animation_layout(fig, stages, keypoints, title, 1000 * (index[-1] - index[0]) / max(len(index) - 1, 1) / first.fps)
     return fig
 

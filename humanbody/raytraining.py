@@ -165,20 +165,33 @@ class RayTask:
 
     protocol = "MPJPE over joints, root-relative, metric camera space, no alignment, mean over fixed validation frames"
 
-    def build_model(self) -> nn.Module:
-        "Return a fresh model whose output starts at the mean of a first batch."
-        torch.manual_seed(self.seed)
-        model = build_lifter(self.config)
-        batch = ray_batch(self.train, np.random.default_rng(self.seed).choice(len(self.train), min(4096, len(self.train)), replace=False))
-        if hasattr(model, "mean"):
-            model.mean.copy_(self.label(batch).mean(0))
-        return model
+# %% ../nbs/41a_ray_training.ipynb #58ee8b75
+def _build_model(self: RayTask) -> nn.Module:
+    "Return a fresh model whose output starts at the mean of a first batch."
+    torch.manual_seed(self.seed)
+    model = build_lifter(self.config)
+    batch = ray_batch(self.train, np.random.default_rng(self.seed).choice(len(self.train), min(4096, len(self.train)), replace=False))
+    if hasattr(model, "mean"):
+        model.mean.copy_(self.label(batch).mean(0))
+    return model
 
-    def label(self, batch: dict) -> Tensor:
-        "Return the flat regression label (B,out_dim)."
-        if self.body is None:
-            return batch["target"].flatten(1)
-        return torch.cat([batch["rotmat"][..., :2].flatten(1), batch["betas"]], -1)
+
+def _label(self: RayTask, batch: dict) -> Tensor:
+    "Return the flat regression label (B,out_dim)."
+    if self.body is None:
+        return batch["target"].flatten(1)
+    return torch.cat([batch["rotmat"][..., :2].flatten(1), batch["betas"]], -1)
+
+
+def _describe(self: RayTask, batch: dict[str, Any], i: int) -> str:
+    "Name the view and frame of sample i of a batch."
+    view = self.train.views[int(batch["view_index"][i])]
+    return f"view {view} (motion {self.train.store.views[view].motion}), row {int(batch['frame'][i])} of kp2d/{self.skeleton.name}"
+
+
+RayTask.build_model, RayTask.label, RayTask.describe = _build_model, _label, _describe
+RayTask.fingerprint = property(lambda self: self.train.store.fingerprint)
+RayTask.counts = property(lambda self: dict(train_frames=len(self.train), validation_frames=len(self.val_index)))
 
 # %% ../nbs/41a_ray_training.ipynb #9d13a400
 def _batch(self: RayTask, epoch: int, step: int) -> dict[str, Any]:
@@ -214,15 +227,7 @@ def _mesh_loss(self: RayTask, out: Tensor, batch: dict[str, Any]) -> tuple[Tenso
     return terms["position"] + self.direction_weight * terms["direction"] + 0.05 * terms["rotation"] + 0.005 * terms["shape"], terms
 
 
-def _describe(self: RayTask, batch: dict[str, Any], i: int) -> str:
-    "Name the view and frame of sample i of a batch."
-    view = self.train.views[int(batch["view_index"][i])]
-    return f"view {view} (motion {self.train.store.views[view].motion}), row {int(batch['frame'][i])} of kp2d/{self.skeleton.name}"
-
-
-RayTask.batch, RayTask.loss, RayTask.mesh_loss, RayTask.describe = _batch, _loss, _mesh_loss, _describe
-RayTask.fingerprint = property(lambda self: self.train.store.fingerprint)
-RayTask.counts = property(lambda self: dict(train_frames=len(self.train), validation_frames=len(self.val_index)))
+RayTask.batch, RayTask.loss, RayTask.mesh_loss = _batch, _loss, _mesh_loss
 
 # %% ../nbs/41a_ray_training.ipynb #a3b9ca59
 def _predict(self: RayTask, model: nn.Module, batch: dict[str, Any]) -> Tensor:

@@ -40,7 +40,7 @@ def _turn(axis: str, angle_deg: float) -> Any:
     from scipy.spatial.transform import Rotation
     return Rotation.from_euler(axis, angle_deg, degrees=True)
 
-
+# %% ../nbs/61_viewer.ipynb #d472f233
 def pose_from_sliders(
     values: Mapping[str, float],  # name of POSE_RANGES -> degrees; what is not named stands
 ) -> np.ndarray:
@@ -66,7 +66,7 @@ MESH_COLORS = {"truth": "#9fb0bd", "body": "#8fb3c9"}
 READOUT = ("trunk_flexion_gravity", "trunk_twist_left", "neck_flexion", "right_shoulder_elevation", "left_shoulder_elevation", "right_elbow_flexion_included",
            "left_elbow_flexion_included", "right_knee_flexion_included", "left_knee_flexion_included")
 
-
+# %% ../nbs/61_viewer.ipynb #01701c15
 @dataclass(frozen=True, eq=False)
 class Scene:
     "Bodies over time in one world, y up."
@@ -116,7 +116,7 @@ def _series(x: np.ndarray, step: float = 0.0005) -> Any:  # (T,N,3) m
     x = (np.round(np.asarray(x, dtype=np.float64) / step) * step).astype(np.float32)
     return x[0] if len(x) == 1 else {str(t): x[t] for t in range(len(x))}
 
-
+# %% ../nbs/61_viewer.ipynb #9fd3b2c7
 def _facing(scene: Scene) -> np.ndarray:
     "Return the horizontal direction (3,) the first body faces on average; z without joints."
     seq = next(iter(scene.joints.values()), None)
@@ -266,7 +266,7 @@ def _reset(self: BodyControl, _: Any = None) -> None:
     for s in self.shape_sliders:
         s.value = 0.0
 
-
+# %% ../nbs/61_viewer.ipynb #b04a180e
 def _show(self: BodyControl) -> Any:
     "Return the widget box."
     import ipywidgets as w

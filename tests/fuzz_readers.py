@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from small_files import BVH, TRC, write_c3d, write_json, write_npz, write_pickle, write_sequence, write_weights
+from small_files import BVH, TRC, five_joints, write_c3d, write_json, write_npz, write_pickle, write_sequence, write_weights
 from training_tools import make_store
 
 from humanbody.config import TrainConfig, config_to_dict, load_config
@@ -27,6 +27,7 @@ from humanbody.data.mocap import check_c3d_header, read_trc
 from humanbody.data.store import MotionStore
 from humanbody.models.checkpoints import load_weights
 from humanbody.sequence import load_sequence
+from humanbody.skeleton import load_skeleton
 
 COUNT = int(os.environ.get("HUMANBODY_FUZZ", "2000"))
 SEED = int(os.environ.get("HUMANBODY_FUZZ_SEED", "0"))
@@ -110,6 +111,7 @@ READERS = {  # name -> (file name, writer of a valid file, reader, the part that
     "load_npz": ("a.npz", write_npz, load_npz, WHOLE),
     "load_npz, array": ("a.npz", write_npz, load_npz, npz_member("a.npy")),
     "load_json": ("a.json", write_json, load_json, WHOLE),
+    "load_skeleton": ("five_points.json", lambda path: five_joints(path.parent), load_skeleton, WHOLE),
     "load_sequence": ("s.npz", write_sequence, load_sequence, WHOLE),
     "load_sequence, meta": ("s.npz", write_sequence, load_sequence, npz_text("meta.npy")),
     "load_sequence, frames": ("s.npz", write_sequence, load_sequence, npz_member("frames.npy")),

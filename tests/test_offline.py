@@ -65,8 +65,7 @@ def test_work_without_network(tmp_path):
     run("""
         from humanbody.body import load_body
         from humanbody.data.store import MotionStore
-        from humanbody.data.synthetic import make_store
-        from humanbody.data.tasks import list_tasks
+        from humanbody.data.synthetic import list_tasks, make_store
         from humanbody.inference import list_lifters, load_lifter
         assert load_body().num_joints > 0
         for name in list_lifters(): assert load_lifter(name).card

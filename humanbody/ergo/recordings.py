@@ -27,7 +27,7 @@ from ..skeleton import get_skeleton, root_position
 
 # %% auto #0
 __all__ = ['Recording', 'in_joint_set', 'choose_views', 'store_recordings', 'file_recordings', 'like_for_like', 'joint_distance',
-           'Collected', 'collect', 'distance_rows', 'joined']
+           'at_frames', 'same_frames', 'Collected', 'collect', 'distance_rows', 'joined']
 
 # %% ../../nbs/55_recordings.ipynb #c092de75
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def choose_views(
         raise ValueError(f"{store.path}: no view of split {split!r}; the store has splits {', '.join(found)}")
     return views
 
-
+# %% ../../nbs/55_recordings.ipynb #fc8118e1
 def store_recordings(
     store: MotionStore,
     lifters: Mapping[str, Lifter],  # method name -> lifter
@@ -147,6 +147,36 @@ def joint_distance(
     good = np.isfinite(p).all((1, 2)) & np.isfinite(t).all((1, 2))
     return dict(joints=names, mpjpe_mm=np.asarray(mpjpe(p[good], t[good])), pa_mpjpe_mm=np.asarray(pa_mpjpe(p[good], t[good])), subject=truth.subject)
 
+# %% ../../nbs/55_recordings.ipynb #0611f5c2
+def at_frames(
+    seq: PoseSequence | Keypoints2D,
+    frames: np.ndarray,  # (N,) frame numbers that the sequence has
+) -> PoseSequence | Keypoints2D:
+    "Return the sequence at some frame numbers, with the frame rate that follows from their spacing."
+    at = np.searchsorted(seq.frames, frames)
+    if (at >= len(seq)).any() or (seq.frames[np.minimum(at, len(seq) - 1)] != frames).any():
+        raise ValueError(f"{seq.source or 'sequence'}: does not have all of the {len(frames)} frames asked for")
+    spacing = lambda f: float(np.median(np.diff(f))) if len(f) > 1 else 1.0
+    key, T = "joints" if isinstance(seq, PoseSequence) else "xy_px", len(seq)
+    changes: dict[str, Any] = {key: getattr(seq, key)[at], "frames": frames, "fps": seq.fps * spacing(seq.frames) / spacing(frames),
+                               "confidence": None if seq.confidence is None else seq.confidence[at]}
+    if getattr(seq, "body", None) is not None:
+        changes["body"] = {k: v[at] if isinstance(v, np.ndarray) and v.ndim > 1 and len(v) == T else v for k, v in seq.body.items()}
+    return replace(seq, **changes)
+
+# %% ../../nbs/55_recordings.ipynb #3cc8ef46
+def same_frames(
+    rec: Recording,
+) -> Recording:
+    "Return a recording whose sequences all have the frames that the reference and every method share."
+    everyone = [rec.truth, *rec.estimates.values()]
+    shared = sorted(set.intersection(*(set(s.frames.tolist()) for s in everyone)))
+    if not shared:
+        raise ValueError(f"{rec.truth.subject} / {rec.truth.trial}: the reference and {', '.join(rec.estimates)} have no frame number in common")
+    cut = lambda s: None if s is None else at_frames(s, np.array(shared))
+    seen = rec.keypoints if rec.keypoints is not None and set(shared) <= set(rec.keypoints.frames.tolist()) else None
+    return Recording(cut(rec.truth), {n: cut(s) for n, s in rec.estimates.items()}, cut(rec.coarse_truth), cut(seen))
+
 # %% ../../nbs/55_recordings.ipynb #e9013d68
 @dataclass(eq=False)
 class Collected:
@@ -159,6 +189,7 @@ class Collected:
     distances: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     skeletons: dict[str, str] = field(default_factory=dict)  # method -> joint set
     recordings: list[tuple[str, str, str]] = field(default_factory=list)  # subject, trial, camera
+    left_out: dict[str, int] = field(default_factory=dict)  # method -> frames that not everybody has
     shown: Recording | None = None
 
     @property
@@ -185,7 +216,7 @@ def _add(out: Collected, rec: Recording, rough: dict[str, PoseSequence]) -> None
         out.coarse_methods.setdefault(name, []).append(like_for_like(joint_angles(rough[name]), coarse))
         out.distances.setdefault(name, []).append(joint_distance(seq, rec.truth))
 
-
+# %% ../../nbs/55_recordings.ipynb #de00fffb
 def collect(
     recordings: Iterable[Recording],
     smooth_hz: float = 0.0,  # low-pass cut-off of the estimates [Hz], 0: off; the reference stays as it is
@@ -195,10 +226,12 @@ def collect(
     "Compute all angles, one recording at a time."
     out = Collected(coarse)
     for i, rec in enumerate(recordings):
-        rough = {n: _smooth(in_joint_set(s, coarse), smooth_hz) for n, s in rec.estimates.items()}
-        rec = replace(rec, estimates={n: _smooth(s, smooth_hz) for n, s in rec.estimates.items()},
-                      coarse_truth=rec.coarse_truth or in_joint_set(rec.truth, coarse))
-        _add(out, rec, rough)
+        estimates = {n: _smooth(x, smooth_hz) for n, x in rec.estimates.items()}
+        rough = {n: _smooth(in_joint_set(x, coarse), smooth_hz) for n, x in rec.estimates.items()}
+        rec = same_frames(replace(rec, estimates=estimates, coarse_truth=rec.coarse_truth or in_joint_set(rec.truth, coarse)))
+        for n in estimates:
+            out.left_out[n] = out.left_out.get(n, 0) + len(estimates[n]) - len(rec.truth)
+        _add(out, rec, {n: at_frames(x, rec.truth.frames) for n, x in rough.items()})
         if i == show or out.shown is None:
             out.shown = rec
     if not out.truth:
