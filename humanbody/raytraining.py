@@ -217,27 +217,29 @@ def _loss(self: RayTask, model: nn.Module, batch: dict[str, Any]) -> tuple[Tenso
     return terms["position"] + self.direction_weight * terms["direction"], terms
 
 
+def _mesh_joints(self: RayTask, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Return root-relative joints, rotations and betas of a model output, in full precision: half precision would round a body to 4 mm."
+    with torch.autocast(out.device.type, enabled=False):
+        rot, betas = split_mesh_output(out.float(), self.body.num_betas)
+        joints = self.body.joints(betas, rot, None, skeleton=self.skeleton.name)
+        return joints - joints[:, [self.skeleton.root]], rot, betas
+
+
 def _mesh_loss(self: RayTask, out: Tensor, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
     "Return the loss of predicted body parameters: rotations, shape, and the joints they give."
-    rot, betas = split_mesh_output(out, batch["betas"].shape[-1])
-    joints = self.body.joints(betas, rot, None, skeleton=self.skeleton.name)
-    joints = joints - joints[:, [self.skeleton.root]]
+    joints, rot, betas = self.mesh_joints(out)
     terms = dict(position=(joints - batch["target"]).norm(dim=-1).mean(), direction=loss_directions(joints, batch["target"], self.bones),
                  rotation=(rot - batch["rotmat"]).flatten(2).norm(dim=-1).mean(), shape=(betas - batch["betas"]).abs().mean())
     return terms["position"] + self.direction_weight * terms["direction"] + 0.05 * terms["rotation"] + 0.005 * terms["shape"], terms
 
 
-RayTask.batch, RayTask.loss, RayTask.mesh_loss = _batch, _loss, _mesh_loss
+RayTask.batch, RayTask.loss, RayTask.mesh_loss, RayTask.mesh_joints = _batch, _loss, _mesh_loss, _mesh_joints
 
 # %% ../nbs/41a_ray_training.ipynb #a3b9ca59
 def _predict(self: RayTask, model: nn.Module, batch: dict[str, Any]) -> Tensor:
     "Return root-relative joints (B,J,3) in view axes for lifters and mesh lifters alike."
     out = model(batch["x"], batch["context"])
-    if self.body is None:
-        return out
-    rot, betas = split_mesh_output(out, batch["betas"].shape[-1])
-    joints = self.body.joints(betas, rot, None, skeleton=self.skeleton.name)
-    return joints - joints[:, [self.skeleton.root]]
+    return out if self.body is None else self.mesh_joints(out)[0]
 
 
 def _validate(self: RayTask, model: nn.Module) -> dict[str, float]:

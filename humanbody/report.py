@@ -47,7 +47,7 @@ class Picture:
     caption: str
     alt: str = ""  # default: the caption
 
-
+# %% ../nbs/62_report.ipynb #a2474a631
 @dataclass(frozen=True)
 class Interactive:
     "A plotly figure."
@@ -81,7 +81,7 @@ def _cell(value: Any, table: Table, span: int) -> str:
     rows = f' rowspan="{span}"' if span > 1 else ""
     return f'<td class="{kind}"{rows}>{html.escape(_shown_value(value, table.digits))}</td>'
 
-
+# %% ../nbs/62_report.ipynb #f556f7ef
 def table_html(
     table: Table,
 ) -> str:
@@ -124,7 +124,7 @@ def _interactive_html(block: Interactive) -> str:
     plot = block.figure.to_html(full_html=False, include_plotlyjs=False, include_mathjax=False, auto_play=False, config=dict(displaylogo=False, responsive=True))
     return f'<figure class="wide">{plot}<figcaption>{html.escape(block.caption)}</figcaption></figure>'
 
-
+# %% ../nbs/62_report.ipynb #ede4c7e5
 def block_html(
     block: Any,  # Text, Table, Picture or Interactive
 ) -> str:
@@ -180,7 +180,7 @@ def _page(title: str, lead: str, facts: Mapping[str, Any], sections: Sequence[Se
             f"<body><header><h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p><dl>{about}</dl></header>\n"
             f"<nav><div>{links}</div></nav><main>\n{body}\n</main><footer>Written by humanbody. The file needs no network.</footer></body></html>\n")
 
-
+# %% ../nbs/62_report.ipynb #980eb8be
 def write_report(
     run: Run,
     title: str,
@@ -221,7 +221,7 @@ def _with_interval(row: Mapping[str, Any], best: bool = False) -> tuple:
         text += f" [{row['MAE_low']:.1f}, {row['MAE_high']:.1f}]"
     return row["MAE"], text, best
 
-
+# %% ../nbs/62_report.ipynb #92f89858
 def glance_rows(
     rows: Sequence[Mapping[str, Any]],  # rows of a Comparison
     names: Sequence[str] = ANGLES_ALL,

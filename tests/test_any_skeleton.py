@@ -117,9 +117,9 @@ def test_models(sk):
     opt, first = torch.optim.Adam(mlp.parameters(), 3e-3), None
     for _ in range(30):
         loss = (mlp(win, context) - target).norm(dim=-1).mean()
-        first = first or float(loss)
+        first = first or loss.item()
         opt.zero_grad(), loss.backward(), opt.step()
-    assert float(loss) < 0.9 * first
+    assert loss.item() < 0.9 * first
 
 
 def test_training_and_lifting(sk, tmp_path):

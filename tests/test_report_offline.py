@@ -80,3 +80,13 @@ def test_report_opens_with_the_network_off(tmp_path: Path) -> None:
     assert found["errors"] == [], found["errors"][:3]
     assert found["canvases"] > 0 and found["broken"] == 0
     assert found["moved"], "the animation's last frame looks like its first"
+
+
+def test_demo_report_opens_with_the_network_off() -> None:
+    "The report of `make demo`, when it was made, does the same."
+    report = Path(__file__).resolve().parent.parent / "figures/demo/report.html"
+    if not report.is_file():
+        pytest.skip("figures/demo/report.html is not there: `make demo` was not run")
+    found = open_offline(report, OUT / "demo_report.png")
+    assert found["outside"] == [] and found["errors"] == [] and found["broken"] == 0, found
+    assert found["canvases"] > 0 and found["moved"]
