@@ -339,6 +339,11 @@ def _joints(
         regressor = None if tree == sk.num_joints else self.regressor(sk)
     if regressor is not None:
         regressor.require(self.topology_id)
+        if regressor.num_vertices != self.num_vertices:
+            raise ValueError(
+                f"the {regressor.skeleton} regressor has {regressor.num_vertices} columns, {self.name} has "
+                f"{self.num_vertices} vertices; its topology_id was given wrongly, load its own regressor"
+            )
     make = lambda: _point_plan(self, regressor, sk.num_joints, tree)
     plan = _cached(self, ("points", key), make)
     lead, betas, rot, trans = check_inputs(self, betas, pose, trans)

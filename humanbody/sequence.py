@@ -217,10 +217,16 @@ def load_sequence(
     if "meta" not in data:
         raise ValueError(f"{path}: not a humanbody sequence (no 'meta' member; found {', '.join(list(data)[:8])})")
     try:
-        meta = json.loads(bytes(np.asarray(data["meta"], dtype=np.uint8)).decode())
-        kind = {"humanbody.PoseSequence/1": PoseSequence, "humanbody.Keypoints2D/1": Keypoints2D}[meta.pop("format")]
-    except (ValueError, KeyError) as e:
-        raise ValueError(f"{path}: expected format humanbody.PoseSequence/1 or humanbody.Keypoints2D/1 in 'meta', found {e}") from None
+        return _sequence_of(data)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
+        raise ValueError(f"{path}: expected format humanbody.PoseSequence/1 or humanbody.Keypoints2D/1, found {type(e).__name__}: {e}; "
+                         f"write it again with save_sequence") from e
+
+
+def _sequence_of(data: dict[str, np.ndarray]) -> PoseSequence | Keypoints2D:
+    "Build a sequence from the members of its file."
+    meta = json.loads(bytes(np.asarray(data["meta"], dtype=np.uint8)).decode())
+    kind = {"humanbody.PoseSequence/1": PoseSequence, "humanbody.Keypoints2D/1": Keypoints2D}[meta.pop("format")]
     sk = meta.pop("skeleton")
     values = {k: data[k] for k in _ARRAYS if k in data}
     values["skeleton"] = get_skeleton(sk) if isinstance(sk, str) else skeleton_from_dict(sk)

@@ -143,7 +143,7 @@ def skeleton_from_dict(
     name: str | None = None,  # used when the record has no "name"
 ) -> Skeleton:
     "Build and check a `Skeleton` from a JSON record."
-    name = record.get("name") or name or "unnamed"
+    name = str(record.get("name") or name or "unnamed")
     joints = record.get("joints")
     if not isinstance(joints, (list, tuple)) or not joints or not all(isinstance(j, str) for j in joints):
         raise ValueError(f"skeleton {name}: expected a list of joint names under 'joints', found {type(joints).__name__}")
@@ -158,6 +158,10 @@ def skeleton_from_dict(
     parents = tuple(record["parents"]) if record.get("parents") else (_parents(len(joints), bones, starts) if starts else ())
     limbs = _pairs(record.get("limbs"), joints, "limbs", name) or bones
     angles = tuple(map(tuple, record["angle_pairs"])) if "angle_pairs" in record else _angle_pairs(limbs)
+    if (parents and len(parents) != len(joints)) or not all(-1 <= p < len(joints) for p in parents):
+        raise ValueError(f"skeleton {name}: expected {len(joints)} parents between -1 and {len(joints) - 1}, found {list(parents)}")
+    if not all(len(a) == 2 and all(0 <= i < len(limbs) for i in a) for a in angles):
+        raise ValueError(f"skeleton {name}: expected pairs of numbers of its {len(limbs)} limbs under 'angle_pairs', found {list(angles)[:3]}")
     return Skeleton(name, tuple(joints), pairs, bones, root, () if root is not None else tuple(starts), parents, limbs,
                     _pairs(record.get("reference_limbs"), joints, "reference_limbs", name), angles,
                     int(record.get("drawn", len(bones))), record.get("source", ""))
@@ -220,7 +224,11 @@ def load_skeleton(
         raise ValueError(f"{path}: not a JSON file ({e})") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path}: expected one JSON object with 'joints', found {type(record).__name__}")
-    sk = skeleton_from_dict(record, path.stem)
+    try:
+        sk = skeleton_from_dict(record, path.stem)
+    except (TypeError, KeyError, AttributeError, IndexError, OverflowError) as e:
+        raise ValueError(f"{path}: expected joint names or indices in 'left_right_pairs', 'bones', 'limbs', 'root', "
+                         f"found {type(e).__name__}: {e}; compare with a record of Skeleton.to_dict()") from e
     if sk.name in _library()["sets"] or sk.name in _library()["aliases"]:
         raise ValueError(f"{path}: the name {sk.name!r} belongs to a built-in skeleton; give yours another name")
     _USER[sk.name] = sk

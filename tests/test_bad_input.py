@@ -219,8 +219,7 @@ def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch, kind):
     assert load_weights(path, MLPLifter(17, width=32, depth=1)).skeleton == "h36m_17"
 
 
-@pytest.mark.parametrize("kind", ["limit", pytest.param("flush", marks=pytest.mark.xfail(
-    reason="StoreWriter.close() does not abort when the last flush fails", strict=False))])
+@pytest.mark.parametrize("kind", ["limit", "flush"])
 def test_full_disk_leaves_no_half_store(tmp_path, monkeypatch, kind):
     with full_disk(kind, monkeypatch, 4096), pytest.raises(OSError):
         make_store(tmp_path / "new")

@@ -15,6 +15,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
+from .files import load_npy
 from .storefile import FORMAT, ArrayRow, MotionRow, StoreWriter, ViewRow, check_splits
 
 # %% ../../nbs/10_store.ipynb #5dc8c234
@@ -44,17 +45,10 @@ def _map_array(folder: Path, name: str, row: ArrayRow) -> np.ndarray:
     """Memory-map one array after comparing file, header and index."""
     if Path(row.file).name != row.file: raise ValueError(f"{name}: file {row.file!r} leaves the store")
     path = folder / row.file
-    if not path.is_file(): raise FileNotFoundError(f"{path} of array {name} is missing")
-    try:
-        x = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as e:
-        raise ValueError(f"{path}: expected array {name} {row.shape} {row.dtype}, found a broken file "
-                         f"({e}); write the store again") from e
+    x = load_npy(path, mmap=True)
     if x.shape != tuple(row.shape) or x.dtype.str != row.dtype:
         raise ValueError(f"{path}: index says {tuple(row.shape)} {row.dtype}, the file holds "
                          f"{x.shape} {x.dtype.str}; index and array belong to different stores")
-    extra = path.stat().st_size - x.offset - x.nbytes
-    if extra: raise ValueError(f"{path}: {extra} bytes more than its header promises")
     return np.asarray(x)
 
 # %% ../../nbs/10_store.ipynb #2174feaf
@@ -64,12 +58,16 @@ class _StoreFolder:
     def __init__(self, path: str | Path):
         self.path, self._maps = Path(path), {}
         index = _read_index(self.path)
-        self.meta = index["meta"]
-        self.arrays = dict(zip(index["arrays"], _rows_of(ArrayRow, index["arrays"].values(), str(path))))
-        self.motions = _rows_of(MotionRow, index["motions"], str(path))
-        self.views = _rows_of(ViewRow, index["views"], str(path))
-        self._motion_of = {m.id: m for m in self.motions}
-        _check_index(self)
+        try:
+            self.meta = index["meta"]
+            self.arrays = dict(zip(index["arrays"], _rows_of(ArrayRow, index["arrays"].values(), str(path))))
+            self.motions = _rows_of(MotionRow, index["motions"], str(path))
+            self.views = _rows_of(ViewRow, index["views"], str(path))
+            self._motion_of = {m.id: m for m in self.motions}
+            _check_index(self)
+        except (KeyError, TypeError, AttributeError, IndexError) as e:
+            raise ValueError(f"{path}/index.json: expected the index of a motion store, found {type(e).__name__}: "
+                             f"{e}; write the store again") from e
 
     def array(
         self,

@@ -11,11 +11,14 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
 import numpy as np
+
+from ..skeleton import get_skeleton, list_skeletons
 
 # %% ../../nbs/09_storefile.ipynb #5f93a1f6
 FORMAT = "humanbody.motionstore/1"
@@ -180,9 +183,19 @@ class _ArrayFiles:
         file = self._tmp / (name.replace("/", "__") + ".npy")
         return _GrowingArray(file, dtype, x.shape[1:], level, unit)
 
+# %% ../../nbs/09_storefile.ipynb #73c761ce
+def _check_joint_axis(name: str, x: np.ndarray, where: str) -> None:
+    """Refuse points whose joint axis does not fit the skeleton their name says."""
+    kind, _, joint_set = name.partition("/")
+    if kind in ("joints", "kp2d") and joint_set in list_skeletons():
+        num = get_skeleton(joint_set).num_joints
+        if x.shape[1:2] != (num,):
+            raise ValueError(f"{where}: array {name} needs {num} joints on axis 1, found shape {x.shape}")
+
 # %% ../../nbs/09_storefile.ipynb #d9ab73ac
 def _check_rows(name: str, x: np.ndarray, level: str, old: _GrowingArray | None, where: str) -> None:
     """Refuse an array whose name, level, shape or values do not fit the store."""
+    _check_joint_axis(name, x, where)
     if not name.replace("/", "").replace("_", "").isalnum():
         raise ValueError(f"{where}: array name {name!r} may hold letters, digits, _ and / only")
     if old and (old.level, old.rest) != (level, x.shape[1:]):
@@ -262,11 +275,15 @@ class StoreWriter(_MotionWriter):
 
     def close(self) -> Path:
         """Write the index, move the finished folder to its place and return it."""
-        return _finish(self)
+        try: return _finish(self)
+        except BaseException:
+            self.abort()
+            raise
 
     def abort(self) -> None:
         """Remove everything written so far."""
-        for a in self._arrays.values(): a.file.close()
+        for a in self._arrays.values():
+            with suppress(OSError): a.file.close()  # a full disk refuses the last bytes too
         shutil.rmtree(self._tmp, ignore_errors=True)
 
     def __enter__(self): return self

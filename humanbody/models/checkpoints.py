@@ -304,7 +304,7 @@ def _open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             meta = json.loads((f.metadata() or {}).get("humanbody", "{}"))
     except (SafetensorError, ValueError) as e:
         raise ValueError(f"{path}: expected a safetensors file, found {e}; copy it again") from e
-    return state, meta if meta.get("format") == FORMAT else {}
+    return state, meta if isinstance(meta, dict) and meta.get("format") == FORMAT else {}
 
 
 def _refuse_other(
@@ -337,8 +337,12 @@ def load_weights(
     if not meta:
         raise ValueError(f"{path}: expected {FORMAT} metadata, found none; this file was not made "
                          "by save_weights: read it with load_released")
-    weights = Weights(str(path), state, meta["skeleton"], tuple(meta["joints"]), meta["config"],
-                      meta["body"], meta["card"])
+    try:
+        weights = Weights(str(path), state, str(meta["skeleton"]), tuple(meta["joints"]),
+                          dict(meta["config"]), meta["body"], dict(meta["card"]))
+    except (KeyError, TypeError, ValueError) as e:
+        raise ValueError(f"{path}: expected {FORMAT} metadata, found a damaged record "
+                         f"({type(e).__name__}: {e}); copy the file again") from e
     _refuse_other(weights, skeleton, body)
     if model is not None:
         want = {k: tuple(v.shape) for k, v in model.state_dict().items()}
