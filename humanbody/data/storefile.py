@@ -266,8 +266,7 @@ class StoreWriter(_MotionWriter):
         total = len(self._motions[motion_id])
         n = _common_length(arrays, set(), where) if arrays else total - offset
         if not 0 <= offset < offset + n <= total:
-            raise ValueError(f"{where}: expected frames within the motion's {total}, "
-                             f"got {offset}..{offset + n}; check offset and lengths")
+            raise ValueError(f"{where}: expected frames within the motion's {total}, got {offset}..{offset + n}; check offset and lengths")
         start, _ = self._append("view", arrays, where)
         self._rows["view"] = start + n
         self._views.append(ViewRow(motion_id, cam, start, start + n, offset, dict(attrs or {})))
