@@ -130,6 +130,11 @@ def main(
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        if not hasattr(error, "ename"):  # not a failing cell
+            raise
+        print(f"error: a cell stopped with {error.ename}: {error.evalue}\nthe executed copy in the run folder shows where", file=sys.stderr)
+        return 1
     print(f"smoke: {len(smoke_set()) - len(failed)} run notebooks passed, {len(failed)} failed {' '.join(failed)}")
     return 1 if failed else 0
 

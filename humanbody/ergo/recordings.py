@@ -85,12 +85,14 @@ def store_recordings(
     views: Sequence[int],
     fine: str = "vehs_66",  # joint set of the reference
     coarse: str = "rtm_24",
+    flip_average: bool = False,  # average every estimate with that of the mirrored input
 ) -> Iterator[Recording]:
     "Lift the keypoints of each view with every lifter, beside the truth in the camera's frame."
     for view in views:
         truth = store.sequence(view, fine, frame="camera")
         kp = {l.skeleton.name: store.keypoints(view, l.skeleton.name) for l in lifters.values()}
-        found = {name: replace(lift(kp[l.skeleton.name], l, truth.up), method=name) for name, l in lifters.items()}
+        estimate = lambda l: lift(kp[l.skeleton.name], l, truth.up, flip_average=flip_average)
+        found = {name: replace(estimate(l), method=name) for name, l in lifters.items()}
         has_coarse = f"joints/{coarse}" in store.arrays
         yield Recording(truth, found, store.sequence(view, coarse, frame="camera") if has_coarse else None, kp.get(fine, next(iter(kp.values()))))
 
