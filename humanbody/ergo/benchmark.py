@@ -12,7 +12,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from ..data.files import load_json
+from ..data.files import load_json, save_json
 from ..data.store import MotionStore
 from .angles import ANGLES_ALL, ANGLES_MAIN, joint_angles, merge_sides
 from ..inference import Lifter, lift
@@ -21,6 +21,7 @@ from ..models.checkpoints import Weights, load_weights, save_weights
 from ..models.lifters import build_lifter, lifter_config
 from ..raytraining import RayData, fit_ridge
 from ..sequence import PoseSequence
+from ..runs import plain
 from ..signals import wrap_deg
 from ..skeleton import get_skeleton, root_relative
 
@@ -112,6 +113,13 @@ def summary_table(
     line = lambda n, rs: f"| {n} | {len(rs)} | " + " | ".join(spread([r[k] for r in rs]) for k in keys) + f" | {rs[0]['frames']} | {rs[0]['subjects']} |"
     return "\n".join([head, *(line(n, rs) for n, rs in results.items())])
 
+# %% ../../nbs/54_benchmark.ipynb #budg3t01
+def _budget(records: Sequence[dict[str, Any]]) -> str:
+    "Write the training budget of each seed in words."
+    p, seconds = records[0]["parameters"], [r["seconds"] for r in records]
+    size = f"{p['epochs']} x {p['steps_per_epoch']} steps of {p['batch_size']} windows" if "epochs" in p else "steps not recorded"
+    return f"{size}, {min(seconds):.0f} to {max(seconds):.0f} s per seed on {records[0]['threads']} CPU thread(s)"
+
 # %% ../../nbs/54_benchmark.ipynb #ddffd09b
 def choose_seed(
     files: Sequence[str | Path],  # weights, each beside the metrics.json of its run
@@ -120,7 +128,7 @@ def choose_seed(
     errors = [load_json(Path(f).parent / "metrics.json")["metrics"]["mpjpe_mm"] for f in files]
     return int(np.argmin(errors))
 
-
+# %% ../../nbs/54_benchmark.ipynb #ship1f7a
 def ship_lifter(
     files: Sequence[str | Path],  # one per seed
     name: str,  # name in the package
@@ -139,7 +147,7 @@ def ship_lifter(
     card = dict(name=name, data=dict(store=store.fingerprint, **{k: store.meta[k] for k in store.meta if k != "noise"}), noise=store.meta.get("noise", "not recorded"),
                 body_name=weights.card.get("body_name", "free"), parameters=records[0]["parameters"], seeds=[r["seed"] for r in records],
                 shipped_seed=records[choose_seed(files)]["seed"], chosen_by="smallest validation MPJPE", validation=[r["metrics"] for r in records],
-                training_seconds=[r["seconds"] for r in records], threads=records[0]["threads"], versions=records[0]["versions"], date=records[0]["date"],
+                budget=_budget(records), training_seconds=[r["seconds"] for r in records], threads=records[0]["threads"], versions=records[0]["versions"], date=records[0]["date"],
                 test={n: [short(r) for r in rs] for n, rs in results.items() if n.split(",")[0] in ("ridge", candidate)}, protocol=protocol, samples=samples,
                 precision="float16 on disk, float32 in use", licence="Apache-2.0; trained on synthetic motion of the licence-free body only")
     model = build_lifter(weights.config)
@@ -147,4 +155,5 @@ def ship_lifter(
     folder = Path(folder or str(files_of("humanbody").joinpath("assets/weights")))
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(model.half(), folder / f"{name}.safetensors", weights.skeleton, weights.config, weights.body, card)
+    save_json(folder / f"{name}.json", plain(card))
     return card
