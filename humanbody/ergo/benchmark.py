@@ -148,7 +148,7 @@ def ship_lifter(
                 body_name=weights.card.get("body_name", "free"), parameters=records[0]["parameters"], seeds=[r["seed"] for r in records],
                 shipped_seed=records[choose_seed(files)]["seed"], chosen_by="smallest validation MPJPE", validation=[r["metrics"] for r in records],
                 budget=_budget(records), training_seconds=[r["seconds"] for r in records], threads=records[0]["threads"], versions=records[0]["versions"], date=records[0]["date"],
-                test={n: [short(r) for r in rs] for n, rs in results.items() if n.split(",")[0] in ("ridge", candidate)}, protocol=protocol, samples=samples,
+                test={n: [short(r) for r in rs] for n, rs in results.items()}, candidate=candidate, protocol=protocol, samples=samples,
                 precision="float16 on disk, float32 in use", licence="Apache-2.0; trained on synthetic motion of the licence-free body only")
     model = build_lifter(weights.config)
     load_weights(chosen, model)
