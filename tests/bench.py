@@ -34,8 +34,8 @@ AIMS = (  # words that a row's name holds, sense, aim
     (("clip loading",), ">=", 5.0),
     (("on disk",), "<=", 0.4),
 )
-PROTOCOL = ("CPU time of one thread, least of several rounds; ours and the reference take turns in one process (clip loading: one after "
-            "the other); ratio = reference / ours, for the disk row ours / reference; values in ms, on disk in MB")
+PROTOCOL = ("CPU time of one thread, least of several rounds; ours and the reference take turns in one process; "
+            "ratio = reference / ours, for the disk row ours / reference; values in ms, on disk in MB")
 
 
 def machine() -> dict[str, Any]:

@@ -68,8 +68,8 @@ def bench(repeats=5):
         sampler = ClipSampler(len(clips), BATCH, seed=1)
         for (a, b), (c, e) in zip(read_ours(clips, sampler, 0), read_pickles(d / "pickles", sampler, 0)):
             assert torch.equal(a, c) and torch.equal(b, e)
-        ours = 1e3 * min(seconds(read_ours(clips, sampler, k)) for k in range(repeats))
-        ref = 1e3 * min(seconds(read_pickles(d / "pickles", sampler, k)) for k in range(repeats))
+        rounds = [(seconds(read_ours(clips, sampler, k)), seconds(read_pickles(d / "pickles", sampler, k))) for k in range(repeats)]
+        ours, ref = (1e3 * min(r) for r in zip(*rounds))
         size = [sum(f.stat().st_size for f in (d / p).iterdir()) / 1e6 for p in ("store", "pickles")]
     return [(f"clip loading {LENGTH}/{STRIDE}, CPU ms per clip (ratio: times faster)", ours, ref, ref / ours),
             (f"clips on disk {LENGTH}/{STRIDE}, MB (ratio: ours / reference)", *size, size[0] / size[1])]
