@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from .sequence import Keypoints2D, PoseSequence
+from .signals import wrap_deg
 from .skeleton import Skeleton
 
 # %% auto #0
@@ -200,7 +201,7 @@ def plot_bland_altman(
     g = np.random.default_rng(seed)
     for ax, (name, (est, ref)) in zip(axes[0], pairs.items()):
         good = np.isfinite(est) & np.isfinite(ref)
-        diff = (est[good] - ref[good] + 180) % 360 - 180
+        diff = wrap_deg(est[good] - ref[good])
         mean, n = ref[good] + diff / 2, int(good.sum())
         shown = g.choice(n, min(n, max_points), replace=False) if n else np.zeros(0, int)
         ax.scatter(mean[shown], diff[shown], s=3, alpha=0.25, color=method_color(name), lw=0, rasterized=True)

@@ -259,8 +259,7 @@ class StoreWriter(_MotionWriter):
         attrs: dict | None = None,  # free JSON values
     ) -> int:
         """Append one camera's view of a motion and return its number."""
-        if motion_id not in self._motions:
-            raise ValueError(f"view of unknown motion {motion_id!r}; call add_motion first")
+        if motion_id not in self._motions: raise ValueError(f"view of unknown motion {motion_id!r}; call add_motion first")
         arrays, cam = {k: np.asarray(v) for k, v in arrays.items()}, _camera_dict(camera)
         where = f"motion {motion_id}, camera {cam.get('name') or len(self._views)}"
         total = len(self._motions[motion_id])
