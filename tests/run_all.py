@@ -27,6 +27,7 @@ def main() -> int:
         print("tests: HUMANBODY_SAMPLES is not set; tests on genuine sample files will say that they did not run")
     if not shutil.which("chromium"):
         print("tests: no chromium on this machine; the browser tests will not run")
+    shutil.rmtree(ROOT / "tests/_out/smoke", ignore_errors=True)  # results of an earlier test run; training refuses a used folder
     rows = [
         part("house rules", [sys.executable, "tests/check_house.py"]),
         part("library notebooks", [BIN / "nbdev_test", "--n_workers", workers, "--do_print"], one),
