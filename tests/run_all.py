@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,14 +11,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+LIMIT = 1500  # seconds for one part
 
 
 def part(name: str, command: list[str], env: dict | None = None) -> tuple[str, bool, float]:
     "Run one part of the tests with its output on the screen."
     print(f"\n== {name}: {' '.join(str(c) for c in command)}", flush=True)
     start = time.time()
-    r = subprocess.run([str(c) for c in command], cwd=ROOT, env={**os.environ, **(env or {})})
-    return name, r.returncode == 0, time.time() - start
+    p = subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **(env or {})}, start_new_session=True)
+    try: good = p.wait(LIMIT) == 0
+    except subprocess.TimeoutExpired:
+        print(f"\n{name}: still running after {LIMIT} s; stopped", flush=True)
+        good = False
+    except BaseException:
+        os.killpg(p.pid, signal.SIGTERM)
+        raise
+    if p.poll() is None: os.killpg(p.pid, signal.SIGKILL)
+    return name, good, time.time() - start
 
 
 def main() -> int:
@@ -32,7 +42,7 @@ def main() -> int:
         part("house rules", [sys.executable, "tests/check_house.py"]),
         part("library notebooks", [BIN / "nbdev_test", "--n_workers", workers, "--do_print"], one),
         part("run notebooks", [sys.executable, "-m", "humanbody.runner", "smoke", "--out", "tests/_out/smoke"], one),
-        part("pytest", [sys.executable, "-m", "pytest", "-q", "-ra", "--durations=8", "tests"], one),
+        part("pytest", [sys.executable, "-m", "pytest", "-q", "-ra", "--durations=8", "--timeout=600", "tests"], one),
     ]
     print("\n== summary")
     for name, good, seconds in rows:

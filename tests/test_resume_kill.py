@@ -1,5 +1,4 @@
 """SIGKILL at random moments, resume until finished: the weights equal those of the uninterrupted run, byte for byte."""
-import os
 import random
 import signal
 import time
@@ -9,29 +8,21 @@ import torch
 
 from humanbody.runstate import load_state
 from humanbody.training import fit
-from training_tools import exit_code, fork_fit, tiny, weights
+from training_tools import error_text, exit_code, start_fit, tiny, weights
 
 KILLS = 24
 
 
 def run_once(config, delay):
-    """Run (resuming if there is a checkpoint); kill after `delay` seconds. True when it finished."""
+    """Run (resuming if there is a checkpoint); kill after `delay` seconds, if given. True when it finished."""
     have = (Path(config.out) / "last.pt").exists()
-    pid = fork_fit(type(config)(**{**vars(config), "resume": "latest" if have else "no"}))
-    end = time.monotonic() + delay
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done: return _finished(status)
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
-    code = exit_code(pid)
-    assert code in (0, -signal.SIGKILL), "the run failed by itself"
+    child = start_fit(type(config)(**{**vars(config), "resume": "latest" if have else "no"}))
+    if delay is not None:
+        child.join(delay)
+        child.kill()
+    code = exit_code(child)
+    assert code in (0, -signal.SIGKILL), "the run failed by itself:\n" + error_text(config)
     return code == 0
-
-
-def _finished(status):
-    assert os.waitstatus_to_exitcode(status) == 0, "the run failed by itself"
-    return True
 
 
 def test_killed_runs_end_with_the_same_bytes(tmp_path):
@@ -39,15 +30,16 @@ def test_killed_runs_end_with_the_same_bytes(tmp_path):
     rng, kills, runs = random.Random(7), 0, 0
     torch.set_num_threads(1)
     whole = tiny(tmp_path, "whole")
-    fit(whole, progress=False)  # in this process: the forked runs find everything imported
+    fit(whole, progress=False)
+    assert exit_code(start_fit(tiny(tmp_path, "first"))) == 0  # starts the server process
     start = time.monotonic()
-    assert exit_code(fork_fit(tiny(tmp_path, "timed"))) == 0
+    assert exit_code(start_fit(tiny(tmp_path, "timed"))) == 0
     length = time.monotonic() - start
     positions = set()
     while kills < KILLS:
         config = tiny(tmp_path, f"killed{runs}", checkpoint_every=1 + runs % 3)
         here = 0
-        while not run_once(config, rng.uniform(0.05, 0.8) * length if here < 8 else 1e9):
+        while not run_once(config, rng.uniform(0.05, 0.8) * length if here < 8 else None):
             here += 1
             last = Path(config.out) / "last.pt"
             positions.add(_position(last))

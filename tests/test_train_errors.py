@@ -1,7 +1,4 @@
 """What must stop a run, and what it must leave behind."""
-import os
-import resource
-import signal
 import subprocess
 import sys
 import time
@@ -16,20 +13,7 @@ from humanbody.data.store import MotionStore
 from humanbody.runstate import load_state
 from humanbody.tasks import LiftingTask
 from humanbody.training import fit, main
-from training_tools import exit_code, fork_fit, make_store, tiny, weights
-
-
-class Hooked(LiftingTask):
-    """A lifting task that does something before the batch of one step."""
-
-    def __init__(self, config, when, action):
-        super().__init__(config)
-        self.when, self.action = when, action
-
-    def batch(self, epoch, step):
-        b = super().batch(epoch, step)
-        if (epoch, step) == self.when: self.action(b)
-        return b
+from training_tools import Hooked, error_text, exit_code, full_disk, interrupt, make_store, start_fit, tiny, weights
 
 
 def test_unknown_key_names_the_near_one(tmp_path, capsys):
@@ -105,8 +89,7 @@ def test_other_data_is_refused_on_resume(tmp_path):
 def test_sigint_saves_and_ends_cleanly(tmp_path):
     whole, config = tiny(tmp_path, "whole"), tiny(tmp_path, "a")
     fit(whole, progress=False)
-    task = Hooked(config, (1, 3), lambda b: os.kill(os.getpid(), signal.SIGINT))
-    assert exit_code(fork_fit(config, task=task)) == 130
+    assert exit_code(start_fit(config, (1, 3), interrupt)) == 130
     p = load_state(tmp_path / "a/last.pt")["progress"]
     assert (p["epoch"], p["step"]) == (1, 4)
     assert fit(load_config(config, resume="latest"), progress=False).stopped == ""
@@ -127,12 +110,11 @@ def test_the_command_ends_with_130_on_sigterm(tmp_path):
     assert "epoch 1/100000" in err and load_state(tmp_path / "a/last.pt")
 
 
-def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, capfd):
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
     whole, config = tiny(tmp_path, "whole"), tiny(tmp_path, "a")
     fit(whole, progress=False)
-    task = Hooked(config, (2, 4), lambda b: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY)))
-    assert exit_code(fork_fit(config, task=task)) == 1
-    assert "could not write" in capfd.readouterr().err
+    assert exit_code(start_fit(config, (2, 4), full_disk)) == 1
+    assert "could not write" in error_text(config)
     assert load_state(tmp_path / "a/last.pt")["progress"]["epoch"] == 2
     assert not list(Path(config.out).glob(".*.tmp"))
     fit(load_config(config, resume="latest"), progress=False)

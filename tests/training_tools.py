@@ -1,5 +1,9 @@
-"""A tiny store, configuration and forked runs shared by the training tests."""
+"""A tiny store, configuration and runs in child processes shared by the training tests."""
+import faulthandler
+import multiprocessing
 import os
+import resource
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -11,6 +15,7 @@ from humanbody.camera import look_at
 from humanbody.config import load_config
 from humanbody.data.store import MotionStore
 from humanbody.skeleton import get_skeleton
+from humanbody.tasks import LiftingTask
 from humanbody.training import fit
 
 
@@ -39,26 +44,67 @@ def tiny(root, out, **kw):
         model_args=dict(dim_feat=16, dim_rep=16, depth=1, num_heads=2, mlp_ratio=1, maxlen=9)) | kw)
 
 
-def fork_fit(config, before=None, task=None):
-    """Start `fit` in a forked child (torch is loaded already) and return its process id."""
+_CLEAN = multiprocessing.get_context("forkserver")  # children of a fresh process without threads: forking pytest itself can hang
+_CLEAN.set_forkserver_preload(["training_preload"])
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])  # the server finds these files
+PATIENCE = 240.0  # seconds; a run here takes one
+
+
+class Hooked(LiftingTask):
+    """A lifting task that does something before the batch of one step; `action` is a function at the top of a module."""
+
+    def __init__(self, config, when, action):
+        super().__init__(config)
+        self.when, self.action = when, action
+
+    def batch(self, epoch, step):
+        b = super().batch(epoch, step)
+        if (epoch, step) == self.when: self.action(b)
+        return b
+
+
+def interrupt(batch):
+    """Send this process SIGINT."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def full_disk(batch):
+    """Let this process write no file beyond 4 kB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+
+
+def _child(config, when, action, log):
+    """Run `fit` in the child: exit status 130 when stopped, 1 with the traceback in `log` when it failed."""
+    faulthandler.dump_traceback_later(PATIENCE - 10, file=sys.__stderr__)
     torch.set_num_threads(1)
-    pid = os.fork()
-    if pid: return pid
     try:
-        if before: before()
-        r = fit(config, task, progress=False)
+        r = fit(config, Hooked(config, when, action) if action else None, progress=False)
         code = 130 if r.stopped else 0
     except BaseException:
-        traceback.print_exc()
+        Path(log).write_text(traceback.format_exc())
         code = 1
-    finally:
-        sys.stdout.flush(), sys.stderr.flush()
     os._exit(code)
 
 
-def exit_code(pid):
-    """Wait for a child: its exit status, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def start_fit(config, when=None, action=None):
+    """Start `fit` in a child process of a clean server process; what it raised stands in `error_text(config)`."""
+    p = _CLEAN.Process(target=_child, args=(config, when, action, f"{config.out}.error"), daemon=True)
+    p.start()
+    return p
+
+
+def exit_code(process):
+    """Wait for a child: its exit status, or minus the signal that ended it. A child that hangs is killed and fails the test."""
+    process.join(PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError(f"a training of about a second did not end within {PATIENCE:.0f} s")
+    return process.exitcode
+
+
+def error_text(config):
+    """Return the traceback of a failed run."""
+    return Path(f"{config.out}.error").read_text()
 
 
 def weights(config, name="final.safetensors"):
