@@ -153,7 +153,7 @@ def _read_yaml(path: Path) -> dict:
                            lambda loader, node: mapping(loader, node, True))
     if not path.is_file(): raise FileNotFoundError(f"{path}: no such configuration file")
     try: out = yaml.load(path.read_text(), Loader)
-    except yaml.YAMLError as e: raise ValueError(f"{path} is not YAML: {e}") from e
+    except (yaml.YAMLError, RecursionError) as e: raise ValueError(f"{path} is not YAML: {' '.join(str(e).split())}") from e
     if not isinstance(out, dict):
         raise ValueError(f"{path}: expected 'key: value' lines, found {type(out).__name__}")
     return out

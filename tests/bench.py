@@ -18,11 +18,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 
 import bench_body
+import bench_data
 import bench_lifting
 import bench_store
 from humanbody.runs import start_run
 
-MODULES = (bench_body, bench_lifting, bench_store)
+MODULES = (bench_body, bench_data, bench_lifting, bench_store)
 BF16 = {"amx_bf16", "avx512_bf16", "bf16"}  # processor flags (x86, arm)
 AIMS = (  # words that a row's name holds, sense, aim
     (("vertices, batch 1",), ">=", 2.0),
@@ -33,6 +34,7 @@ AIMS = (  # words that a row's name holds, sense, aim
     (("DSTformer", "bf16"), ">=", 2.5),
     (("clip loading",), ">=", 5.0),
     (("on disk",), "<=", 0.4),
+    (("source pickle read",), ">=", 5.0),
 )
 PROTOCOL = ("CPU time of one thread, least of several rounds; ours and the reference take turns in one process; "
             "ratio = reference / ours, for the disk row ours / reference; values in ms, on disk in MB")

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import numpy as np
 
 from .mocap import MarkerData, axis_vector
+from .unpickle import existing
 
 # %% auto #0
-__all__ = ['CMU_UNIT', 'BvhTree', 'parse_bvh', 'bvh_kinematics', 'lacks_cmu_thorax', 'restore_cmu_thorax', 'read_bvh']
+__all__ = ['CMU_UNIT', 'BvhTree', 'text_lines', 'parse_bvh', 'bvh_kinematics', 'lacks_cmu_thorax', 'restore_cmu_thorax',
+           'read_bvh']
 
 # %% ../../nbs/13a_bvh.ipynb #7eb3e942
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class _TreeReader:
         "Take one line of the HIERARCHY part."
         where, key = f"{self.path}: line {number}", words[0].upper()
         if key in ("ROOT", "JOINT"):
+            if self.stack and not isinstance(self.stack[-1], int):
+                raise ValueError(f"{where}: {words[0]} inside of an End Site or of braces without a joint")
             self.pending = len(self.names)
             self.names.append(" ".join(words[1:]) or f"joint_{self.pending}")
             self.parents.append(self.stack[-1] if self.stack else -1)
@@ -88,6 +93,8 @@ def _offset(self, xyz: list[float], where: str) -> None:
     if not self.stack or self.stack[-1] is None:
         raise ValueError(f"{where}: OFFSET outside of a joint")
     if self.stack[-1] == "end":
+        if len(self.stack) < 2 or not isinstance(self.stack[-2], int):
+            raise ValueError(f"{where}: an End Site outside of a joint")
         self.end_parents.append(self.stack[-2])
         self.end_offsets.append(xyz)
     else:
@@ -116,18 +123,38 @@ def _finish(self) -> BvhTree:
 _TreeReader._close, _TreeReader._offset, _TreeReader._channels, _TreeReader.finish = _close, _offset, _channels, _finish
 
 # %% ../../nbs/13a_bvh.ipynb #b66531db
-def _motion_rows(path: Path, lines: list[tuple[int, str]], count: int) -> np.ndarray:
+def text_lines(
+    path: str | Path,
+    longest: int = 1 << 20,  # characters
+) -> Iterator[tuple[int, str]]:  # line number from 1, stripped text
+    "Yield the lines of a text file that are not blank; refuses endless lines and binary files."
+    with existing(path).open(encoding="utf-8-sig", errors="replace") as f:
+        number = 0
+        while line := f.readline(longest + 1):
+            number += 1
+            if len(line) > longest or "\0" in line:
+                found = "a zero byte" if "\0" in line else f"more than {longest} characters"
+                raise ValueError(f"{path}: line {number}: expected text, found {found}; check what was exported")
+            if line := line.strip():
+                yield number, line
+
+# %% ../../nbs/13a_bvh.ipynb #a077300a
+def _motion_rows(path: Path, lines: Iterator[tuple[int, str]], count: int) -> np.ndarray:
     "Parse the MOTION rows (T,count), refusing ragged ones."
-    rows = np.empty((len(lines), count))
-    for i, (number, line) in enumerate(lines):
+    rows = []
+    for number, line in lines:
         words = line.split()
         if len(words) != count:
             raise ValueError(f"{path}: line {number}: ragged motion row: expected {count} values (the channels of the hierarchy), found {len(words)}")
         try:
-            rows[i] = words
+            rows.append(np.array(words, dtype=np.float64))
         except ValueError as e:
             raise ValueError(f"{path}: line {number}: {e}") from None
-    return rows
+        if not np.isfinite(rows[-1]).all():
+            raise ValueError(f"{path}: line {number}: expected finite numbers, found NaN or infinity; a BVH file holds no gaps: export it again")
+    if not rows:
+        raise ValueError(f"{path}: there is no motion row after 'Frame Time'")
+    return np.array(rows)
 
 # %% ../../nbs/13a_bvh.ipynb #7578ba89
 def parse_bvh(
@@ -137,30 +164,30 @@ def parse_bvh(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such BVH file")
-    text = path.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff")
-    lines = [(n, s.strip()) for n, s in enumerate(text.splitlines(), 1) if s.strip()]
-    upper = [s.upper() for _, s in lines]
-    if not lines or upper[0] != "HIERARCHY":
-        raise ValueError(f"{path}: not a BVH file: expected HIERARCHY in line 1, found {lines[0][1][:40]!r}" if lines else f"{path}: the BVH file is empty")
-    if "MOTION" not in upper:
-        raise ValueError(f"{path}: no MOTION part: the file holds a skeleton only, or it is cut")
-    cut, reader = upper.index("MOTION"), _TreeReader(path)
-    for number, line in lines[1:cut]:
+    lines, reader = text_lines(path), _TreeReader(path)
+    first = next(lines, None)
+    if first is None or first[1].upper() != "HIERARCHY":
+        raise ValueError(f"{path}: not a BVH file: expected HIERARCHY in line 1, found {first[1][:40]!r}" if first else f"{path}: the BVH file is empty")
+    for number, line in lines:
+        if line.upper() == "MOTION":
+            break
         for piece in line.replace("{", "\n{\n").replace("}", "\n}\n").split("\n"):
             if piece.strip():
                 reader.line(number, piece.split())
+    else:
+        raise ValueError(f"{path}: no MOTION part: the file holds a skeleton only, or it is cut")
     tree = reader.finish()
-    stated, dt, rest = _motion_head(path, lines[cut + 1 :])
-    rows, notes = _motion_rows(path, rest, tree.num_channels), ()
+    stated, dt = _motion_head(path, list(islice(lines, 2)))
+    rows, notes = _motion_rows(path, lines, tree.num_channels), ()
     if stated != len(rows):
-        notes = (f"the header states {stated} frames, the file has {len(rows)} rows; the rows count",)
+        notes = (f"the header states {stated:g} frames, the file has {len(rows)} rows; the rows count",)
     return tree, rows, dt, notes
 
 # %% ../../nbs/13a_bvh.ipynb #6f93a487
-def _motion_head(path: Path, lines: list[tuple[int, str]]) -> tuple[int, float, list]:
-    "Read 'Frames:' and 'Frame Time:'; returns (frames, seconds, remaining lines)."
+def _motion_head(path: Path, lines: list[tuple[int, str]]) -> tuple[float, float]:
+    "Read 'Frames:' and 'Frame Time:'; returns (frames, seconds)."
     found = {}
-    for number, line in lines[:2]:
+    for number, line in lines:
         key, _, value = line.partition(":")
         try:
             found[" ".join(key.lower().split())] = float(value)
@@ -170,9 +197,7 @@ def _motion_head(path: Path, lines: list[tuple[int, str]]) -> tuple[int, float, 
         raise ValueError(f"{path}: expected 'Frames: N' and 'Frame Time: seconds' after MOTION, found {', '.join(found) or 'nothing'}")
     if not 0 < found["frame time"] < 10:
         raise ValueError(f"{path}: Frame Time is {found['frame time']} s; expected a positive time per frame such as 0.00833; correct that line")
-    if len(lines) < 3:
-        raise ValueError(f"{path}: there is no motion row after 'Frame Time'")
-    return int(found["frames"]), found["frame time"], lines[2:]
+    return found["frames"], found["frame time"]
 
 # %% ../../nbs/13a_bvh.ipynb #49787412
 def _rotation(axis: str, angle: np.ndarray) -> np.ndarray:
@@ -184,27 +209,42 @@ def _rotation(axis: str, angle: np.ndarray) -> np.ndarray:
     return R
 
 # %% ../../nbs/13a_bvh.ipynb #c1b32d89
-def bvh_kinematics(
-    tree: BvhTree,
-    rows: np.ndarray,  # (T,channels) lengths in file units, degrees
-) -> tuple[np.ndarray, np.ndarray]:
-    "Place the joints: positions (T,J,3) in file units and world orientations (T,J,3,3)."
-    T, column = len(rows), 0
-    x, G = np.empty((T, len(tree.names), 3)), np.empty((T, len(tree.names), 3, 3))
+def _place(tree: BvhTree, rows: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    "Fill positions x (T,J,3) and the orientations of the first joints out (T,K,3,3)."
+    T, column, G = len(rows), 0, {-1: np.eye(3)}
     for j, (parent, names) in enumerate(zip(tree.parents, tree.channels)):
-        local, turn = np.repeat(tree.offsets[j][None], T, 0), np.broadcast_to(np.eye(3), (T, 3, 3))
+        local, turn = np.repeat(tree.offsets[j][None], T, 0), G[parent]
         for name in names:
             if name.endswith("position"):
                 local[:, "xyz".index(name[0])] = rows[:, column]
             else:
                 turn = turn @ _rotation(name[0], np.radians(rows[:, column]))
             column += 1
-        if parent < 0:
-            x[:, j], G[:, j] = local, turn
-        else:
-            x[:, j] = x[:, parent] + (G[:, parent] @ local[..., None])[..., 0]
-            G[:, j] = G[:, parent] @ turn
-    return x, G
+        x[:, j] = local if parent < 0 else x[:, parent] + (G[parent] @ local[..., None])[..., 0]
+        G[j] = np.broadcast_to(turn, (T, 3, 3))
+        if j < out.shape[1]:
+            out[:, j] = turn
+
+
+def bvh_kinematics(
+    tree: BvhTree,
+    rows: np.ndarray,  # (T,channels) lengths in file units, degrees
+    dtype: type = np.float64,  # of the returned orientations; the chain itself is always computed in float64
+    oriented: int | None = None,  # return the orientations of the first joints only
+) -> tuple[np.ndarray, np.ndarray]:
+    "Place the joints: positions (T,J,3) in file units and world orientations (T,J,3,3)."
+    T, J = len(rows), len(tree.names)
+    x, out = np.empty((T, J, 3)), np.empty((T, J if oriented is None else oriented, 3, 3), dtype=dtype)
+    for k in range(0, T, 4096):  # blocks keep the temporary matrices small
+        part = slice(k, k + 4096)
+        _place(tree, rows[part], x[part], out[part])
+    return x, out
+
+
+def _with_tips(tree: BvhTree) -> BvhTree:
+    "Return the tree with its end sites as joints <joint>_end without channels, at the end."
+    return replace(tree, names=tree.names + tuple(f"{tree.names[p]}_end" for p in tree.end_parents), parents=tree.parents + tuple(tree.end_parents),
+                   offsets=np.concatenate([tree.offsets, tree.end_offsets]), channels=tree.channels + ((),) * len(tree.end_parents))
 
 # %% ../../nbs/13a_bvh.ipynb #a0a87357
 CMU_UNIT = 0.0254 / 0.45  # metres per unit of the CMU conversions
@@ -277,12 +317,9 @@ def read_bvh(
         notes += ("this CMU conversion lost the thorax bone: shoulders and head are about 12 cm low; pass cmu_thorax='restore'",)
     start = int(first_frame == "drop" or (first_frame == "auto" and _is_tpose(tree, rows)))
     notes += (f"frame 0 dropped ({'an artificial T-pose' if first_frame == 'auto' else 'as asked'})",) * start
-    x, G = bvh_kinematics(tree, rows[start:])
-    names, parents = list(tree.names), list(tree.parents)
-    if end_sites and tree.end_parents:
-        tips = x[:, tree.end_parents] + (G[:, tree.end_parents] @ tree.end_offsets[..., None])[..., 0]
-        x, names = np.concatenate([x, tips], 1), names + [f"{tree.names[p]}_end" for p in tree.end_parents]
-        parents += tree.end_parents
+    whole, J = _with_tips(tree) if end_sites and tree.end_parents else tree, len(tree.names)
+    x, G = bvh_kinematics(whole, rows[start:], np.float32, J)
+    x *= scale
     fps = round(1 / dt) if abs(1 / dt / max(round(1 / dt), 1) - 1) < 1e-3 else 1 / dt
-    info = dict(parents=tuple(int(p) for p in parents), rotations=G, joints=tree.names, offsets=tree.offsets * scale)
-    return MarkerData(x * scale, tuple(names), float(fps), axis_vector(up), path.name, unit, notes, np.arange(len(x)) + start, info)
+    info = dict(parents=tuple(int(p) for p in whole.parents), rotations=G, joints=tree.names, offsets=tree.offsets * scale)
+    return MarkerData(x, whole.names, float(fps), axis_vector(up), path.name, unit, notes, np.arange(len(x)) + start, info)

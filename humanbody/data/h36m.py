@@ -4,18 +4,29 @@
 
 # %% auto #0
 __all__ = ['H36M_CAMERAS', 'camera_sizes', 'normalize', 'denormalize', 'resample', 'split_clips', 'LiftingSplit', 'read_h36m',
-           'read_2d', 'read_3d']
+           'read_2d', 'read_3d', 'write_h36m', 'take_frames', 'every_nth']
 
 # %% ../../nbs/11_h36m.ipynb #0127cd52
+import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .files import load_pickle
+from .files import atomic_write, load_pickle
 from ..skeleton import Skeleton, get_skeleton
+
+# %% ../../nbs/11_h36m.ipynb #66cbbbee
+def _runs(source: Sequence) -> list[tuple[str, int, int]]:
+    "List (name, start, stop) of the runs of equal names."
+    source = np.asarray(source)
+    if source.ndim != 1:
+        raise ValueError(f"source: expected (F), got {source.shape}; pass one name per frame")
+    cut = np.flatnonzero(source[1:] != source[:-1]) + 1 if len(source) else []
+    edges = [0, *cut, len(source)] if len(source) else []
+    return [(source[a], int(a), int(b)) for a, b in zip(edges[:-1], edges[1:])]
 
 # %% ../../nbs/11_h36m.ipynb #a396c509
 H36M_CAMERAS = {  # camera name -> (width, height) px
@@ -27,14 +38,17 @@ H36M_CAMERAS = {  # camera name -> (width, height) px
 def camera_sizes(
     camera: Sequence,  # (F) names
     table: Mapping = H36M_CAMERAS,  # name -> (width, height) px
+    where: str = "camera names",  # words for the message
 ) -> np.ndarray:  # (F,2) width, height
     "Look up the picture size of every frame."
-    known, inverse = np.unique(np.asarray(camera).astype(str), return_inverse=True)
-    unknown = [str(k) for k in known if k not in table]
+    runs = _runs(camera)
+    names = [str(n) for n, _, _ in runs]
+    unknown = [(n, a) for n, (_, a, _) in zip(names, runs) if n not in table]
     if unknown:
-        raise ValueError(f"camera names: expected one of {sorted(table)}, found {unknown}; "
-                         "pass resolution=(width, height) or a table with these names")
-    return np.array([table[k] for k in known], float).reshape(-1, 2)[inverse]
+        raise ValueError(f"{where}, frame {unknown[0][1]}: expected a camera of {sorted(table)}, found "
+                         f"{sorted({n for n, _ in unknown})}; pass resolution=(width, height) or a table with these names")
+    sizes = np.array([table[n] for n in names], float).reshape(-1, 2)
+    return np.repeat(sizes, [b - a for _, a, b in runs], axis=0)
 
 # %% ../../nbs/11_h36m.ipynb #c803ed07
 def normalize(
@@ -115,16 +129,6 @@ def split_clips(
         seen.add(name)
     return np.array(clips, dtype=int).reshape(-1, length)
 
-# %% ../../nbs/11_h36m.ipynb #66cbbbee
-def _runs(source: Sequence) -> list[tuple[str, int, int]]:
-    "List (name, start, stop) of the runs of equal names."
-    source = np.asarray(source)
-    if source.ndim != 1:
-        raise ValueError(f"source: expected (F), got {source.shape}; pass one name per frame")
-    cut = np.flatnonzero(source[1:] != source[:-1]) + 1 if len(source) else []
-    edges = [0, *cut, len(source)] if len(source) else []
-    return [(source[a], int(a), int(b)) for a, b in zip(edges[:-1], edges[1:])]
-
 # %% ../../nbs/11_h36m.ipynb #16c9cd2c
 @dataclass(frozen=True, eq=False)
 class LiftingSplit:
@@ -139,6 +143,7 @@ class LiftingSplit:
     action: np.ndarray | None = None  # (F) names; with the next two in test splits
     factor: np.ndarray | None = None  # (F) mm per px at the root
     joints_25d_mm: np.ndarray | None = None  # (F,J,3)
+    notes: tuple[str, ...] = ()  # what was odd and how it was taken
 
     def __post_init__(self):
         F, J = len(self.source), self.skeleton.num_joints
@@ -147,7 +152,7 @@ class LiftingSplit:
         for name, want in shapes.items():
             value = getattr(self, name)
             if value is not None and value.shape != want:
-                raise ValueError(f"{name}: expected {want} for skeleton {self.skeleton.name}, got "
+                raise ValueError(f"{name}: expected {want} for skeleton {self.skeleton.name}, found "
                                  f"{value.shape}; pass skeleton= or repair the file")
 
     def __len__(self) -> int: return len(self.source)
@@ -157,10 +162,11 @@ def read_h36m(
     path: str | Path | Mapping,  # pickle of the layout above, or its contents
     skeleton: str | Skeleton = "h36m_17",
     resolution: tuple[int, int] | Mapping = H36M_CAMERAS,  # (width, height) of all, or by camera
+    name: str = "",  # what to call contents in errors
 ) -> dict[str, LiftingSplit]:
     "Read a lifting source file; returns its splits by name."
     data = path if isinstance(path, Mapping) else load_pickle(path)
-    name = "the source" if isinstance(path, Mapping) else str(path)
+    name = name or ("the source" if isinstance(path, Mapping) else str(path))
     good = isinstance(data, Mapping) and all(isinstance(v, Mapping) for v in data.values())
     if not good or not data:
         raise ValueError(f"{name}: expected a dictionary of splits, found {type(data).__name__}; "
@@ -169,42 +175,149 @@ def read_h36m(
     return {k: _read_split(v, f"{name}[{k}]", sk, resolution) for k, v in data.items()}
 
 # %% ../../nbs/11_h36m.ipynb #09050036
-_OPTIONAL = dict(camera=["camera_name"], action=["action"], factor=["2.5d_factor"],
-                 joints_25d_mm=["joints_2.5d_image", "joint_2.5d_image"])
+_OPTIONAL = dict(camera=["camera_name"], action=["action"], factor=["2.5d_factor", "2.5d_factors", "25d_factor"],
+                 joints_25d_mm=["joints_2.5d_image", "joint_2.5d_image", "joints_25d_image", "joint_25d_image"])
+
+
+def _column(data: Mapping, key: str, name: str, kind: str = "f") -> np.ndarray:
+    "Return one array of numbers (kind f) or text (kind U) of the file."
+    try:
+        x = np.asarray(data[key])
+        if kind == "U" and x.dtype.kind == "O" and not all(isinstance(v, str) for v in x.flat): raise TypeError("names that are not text")
+        return x.astype(str) if kind == "U" else x if x.dtype.kind == "f" else x.astype(np.float64)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"{name}: expected {'text' if kind == 'U' else 'numbers of one shape'} in {key}, found "
+                         f"{type(e).__name__}: {e}; write the file again") from e
 
 
 def _read_split(data: Mapping, name: str, skeleton: Skeleton, resolution: Any) -> LiftingSplit:
     "Make one split from the dictionary of the file."
     missing = [k for k in ("joint_2d", "joint3d_image", "source") if k not in data]
     if missing:
-        raise ValueError(f"{name}: expected {missing}, found {sorted(data)}; check the file")
+        raise ValueError(f"{name}: expected {missing}, found {sorted(map(str, data))}; check the file")
     extra = {}
     for field, keys in _OPTIONAL.items():
         found = [k for k in keys if k in data]
-        if found: extra[field] = np.asarray(data[found[0]])
-    xy, source = np.asarray(data["joint_2d"]), np.asarray(data["source"]).astype(str)
-    confidence = np.asarray(data.get("confidence", np.ones(xy.shape[:-1], np.float32)))
+        if found: extra[field] = _column(data, found[0], name, "U" if field in ("camera", "action") else "f")
+    xy, source = _column(data, "joint_2d", name), _column(data, "source", name, "U")
+    conf = _column(data, "confidence", name) if "confidence" in data else np.ones(xy.shape[:-1], np.float32)
+    if source.ndim != 1 or conf.size != np.prod(xy.shape[:-1]):
+        raise ValueError(f"{name}: expected source (F,) and one confidence per point of joint_2d {xy.shape}, "
+                         f"found {source.shape} and {conf.shape}; repair the file")
     if isinstance(resolution, Mapping):
         if "camera" not in extra:
             raise ValueError(f"{name}: expected camera_name, found none; pass resolution=(w, h)")
-        size = camera_sizes(extra["camera"], resolution)
+        size = camera_sizes(extra["camera"], resolution, name)
     else: size = np.tile(np.asarray(resolution, float), (len(source), 1))
-    return LiftingSplit(xy, np.asarray(data["joint3d_image"]), confidence.reshape(xy.shape[:-1]),
-                        source, size, skeleton, **extra)
+    deep = _column(data, "joint3d_image", name)
+    try: split = LiftingSplit(xy, deep, conf.reshape(xy.shape[:-1]), source, size, skeleton, **extra)
+    except ValueError as e: raise ValueError(f"{name}: {e}") from None
+    return replace(split, notes=_remarks(split, name))
+
+# %% ../../nbs/11_h36m.ipynb #hremark2
+def _outside(xy: np.ndarray, size: np.ndarray) -> float:
+    "Return the share of points that lie more than a tenth of the width outside the picture."
+    margin = size[:, :1] / 10
+    if not xy.size or (xy.min() >= -margin.min() and xy.max() <= (size + margin).min()): return 0.0  # the fast way, without NaN
+    x, y, (low, wide, high) = xy[..., 0], xy[..., 1], (v.astype(np.float32) for v in (-margin, size[:, :1] + margin, size[:, 1:] + margin))
+    return float(((x < low) | (x > wide) | (y < low) | (y > high)).mean())
+
+
+def _nan_points(x: np.ndarray) -> np.ndarray | None:
+    "Return which points (F,J) have a NaN, or None when none has."
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.isnan(x).any(-1) if np.isnan(x.sum()) else None
+
+
+def _remarks(split: LiftingSplit, name: str) -> tuple[str, ...]:
+    "Say what is odd in the detections; refuse what cannot be a picture of that size."
+    xy, conf, notes = split.joints2d_px, split.confidence, []
+    lost = _nan_points(xy)
+    wrong = None if lost is None else lost & ~(conf <= 0)
+    if wrong is not None and wrong.any():
+        t, j = np.argwhere(wrong)[0]
+        raise ValueError(f"{name}, frame {t}, joint {split.skeleton.joints[j]}: expected x, y or confidence 0, found NaN with "
+                         f"confidence {conf[t, j]:g}; set the confidence of missing points to 0")
+    if lost is not None and lost.any(): notes.append(f"{lost.sum()} points of confidence 0 have no x, y; a network sees 0, 0, 0 there")
+    if conf.size and np.nanmax(conf) > 1: notes.append(f"confidence reaches {np.nanmax(conf):.3g}, above 1; kept as it is")
+    share = _outside(xy, split.size)
+    if share > 0.01:
+        text = f"{share:.0%} of the points lie outside pictures of {split.size[0].astype(int).tolist()} px; x reaches {np.nanmax(xy[..., 0]):.0f}"
+        if share > 0.25: raise ValueError(f"{name}: expected points inside the picture, found that {text}; pass the right resolution=")
+        notes.append(text)
+    return tuple(notes)
 
 # %% ../../nbs/11_h36m.ipynb #f499a41d
 def read_2d(
     split: LiftingSplit,
-    confidence: bool = True,  # False: all ones
-) -> np.ndarray:  # (F,J,3) f32 x, y, confidence
+    confidence: bool = True,  # False: ones
+) -> np.ndarray:  # (F,J,3) f32 x, y, confidence; 0, 0, 0 where a point is missing
     "Return the network input: normalised detections and their confidence."
-    c = split.confidence if confidence else np.ones_like(split.confidence)
-    xy = normalize(split.joints2d_px, split.size)
-    return np.concatenate([xy, c[..., None]], -1).astype(np.float32)
+    c = split.confidence[..., None]
+    out = _normalized(split.joints2d_px, split.size, c if confidence else np.ones_like(c))
+    lost = _nan_points(out)
+    if lost is not None: out[lost] = 0
+    return out
 
 
 def read_3d(
     split: LiftingSplit,
 ) -> np.ndarray:  # (F,J,3) f32 x, y and root-relative depth, normalised
     "Return the normalised label (2.5D)."
-    return normalize(split.joints3d_px, split.size).astype(np.float32)
+    return _normalized(split.joints3d_px, split.size)
+
+# %% ../../nbs/11_h36m.ipynb #hblock1
+_ROWS = 1024  # frames at a time: the temporary arrays stay in the cache
+
+
+def _normalized(px: np.ndarray, size: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray:
+    "Normalise (F,J,C) to float32, block by block, with the channels of `extra` appended."
+    C = px.shape[-1]
+    out = np.empty((*px.shape[:2], C + (0 if extra is None else extra.shape[-1])), np.float32)
+    kind = np.float32 if px.dtype == np.float32 else np.float64
+    scale, shift = (2 / size[:, :1])[:, None].astype(kind), np.ones((len(size), 1, C), kind)
+    shift[:, 0, 1] = size[:, 1] / size[:, 0]
+    shift[..., 2:] = 0
+    for a in range(0, len(px), _ROWS):
+        part = slice(a, a + _ROWS)
+        np.subtract(px[part] * scale[part], shift[part], out=out[part, :, :C], casting="same_kind")
+        if extra is not None: out[part, :, C:] = extra[part]
+    return out
+
+# %% ../../nbs/11_h36m.ipynb #hwrite2
+_KEYS = dict(joints2d_px="joint_2d", joints3d_px="joint3d_image", confidence="confidence", source="source",
+             camera="camera_name", action="action", factor="2.5d_factor", joints_25d_mm="joints_2.5d_image")
+
+
+def write_h36m(
+    path: str | Path,
+    splits: Mapping[str, LiftingSplit],
+    more: Mapping[str, Mapping] | None = None,  # further arrays by split
+    **extra: Any,  # more top-level entries, such as joints=[...]
+) -> Path:
+    "Write splits as a source pickle of the published layout, atomically."
+    data = {name: {key: getattr(s, field) for field, key in _KEYS.items() if getattr(s, field) is not None}
+            for name, s in splits.items()}
+    for name, arrays in (more or {}).items(): data[name] |= arrays
+    with atomic_write(path) as f: pickle.dump(data | extra, f, protocol=4)
+    return Path(path)
+
+
+def take_frames(
+    split: LiftingSplit,
+    frames: Any,  # slice, indices or mask of frames
+) -> LiftingSplit:
+    "Return some frames of a split; every per-frame array is cut alike."
+    rows = {f.name: getattr(split, f.name) for f in fields(split) if f.name not in ("skeleton", "notes")}
+    return replace(split, **{k: v[frames] for k, v in rows.items() if v is not None})
+
+
+def every_nth(
+    split: LiftingSplit,
+    step: int,
+    restart: bool = True,  # False: as the reference, one stride across all videos
+) -> LiftingSplit:
+    "Return every `step`-th frame."
+    if step < 1: raise ValueError(f"step: expected 1 or more, got {step}; correct the call")
+    if not restart: return take_frames(split, slice(None, None, step))
+    return take_frames(split, np.concatenate([np.arange(a, b, step) for _, a, b in _runs(split.source)] or [[]]).astype(int))

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Sequence
 
 import numpy as np
 
+from .c3d_bytes import check_c3d_header, load_c3d
+
 # %% auto #0
-__all__ = ['MarkerData', 'gap_report', 'gap_table', 'axis_vector', 'guess_up', 'to_up', 'check_c3d_header', 'read_c3d',
-           'read_trc']
+__all__ = ['MarkerData', 'gap_report', 'gap_table', 'axis_vector', 'guess_up', 'to_up', 'read_c3d', 'read_trc',
+           'check_c3d_header']
+
+# %% ../../nbs/13_mocap.ipynb #03ee58ce
+_all_ = ["check_c3d_header"]
 
 # %% ../../nbs/13_mocap.ipynb #28f5fa92
 @dataclass(frozen=True)
@@ -34,9 +38,9 @@ class MarkerData:
     def __post_init__(self):
         p = np.asarray(self.points, dtype=np.float64)
         if p.ndim != 3 or p.shape[1:] != (len(self.names), 3):
-            raise ValueError(f"points: expected (T,{len(self.names)},3) for {len(self.names)} names, found {p.shape}")
+            raise ValueError(f"{self.source or 'data'}: points: expected (T,{len(self.names)},3) for {len(self.names)} names, found {p.shape}")
         if not (self.fps > 0 and math.isfinite(self.fps)):
-            raise ValueError(f"fps: expected a positive number, found {self.fps}; pass fps= to the reader")
+            raise ValueError(f"{self.source or 'data'}: expected a frame rate above 0, found fps {self.fps}; correct it in the file or pass fps= if the reader takes it")
         frames = np.arange(len(p)) if self.frames is None else np.asarray(self.frames)
         for key, value in dict(points=p, names=tuple(self.names), frames=frames).items():
             object.__setattr__(self, key, value)
@@ -165,54 +169,6 @@ def _turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     K = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
     return np.eye(3) + K + K @ K / (1 + c)
 
-# %% ../../nbs/13_mocap.ipynb #7ef71458
-def _c3d_header(raw: bytes, processor: int) -> dict:
-    "Decode the C3D header words for one processor type."
-    end = ">" if processor == 86 else "<"
-    points, analog, first, last, _ = struct.unpack(end + "5H", raw[2:12])
-    start, per_frame = struct.unpack(end + "2H", raw[16:20])
-
-    def real(b: bytes) -> float:
-        return struct.unpack("<f", b[2:] + b[:2])[0] / 4 if processor == 85 else struct.unpack(end + "f", b)[0]
-
-    return dict(points=points, analog=analog, first=first, last=last, start=start, scale=real(raw[12:16]), rate=real(raw[20:][:4]))
-
-# %% ../../nbs/13_mocap.ipynb #54878681
-def check_c3d_header(
-    path: str | Path,
-) -> dict:
-    "Refuse a C3D file whose header cannot be true for its size; returns the header fields."
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such C3D file")
-    size = path.stat().st_size
-    with path.open("rb") as f:
-        raw = f.read(512)
-        if len(raw) < 512 or raw[1] != 0x50:
-            raise ValueError(f"{path}: not a C3D file: expected 512 header bytes with 0x50 in byte 2, found {len(raw)} bytes; check what was exported")
-        f.seek((raw[0] - 1) * 512 if raw[0] else size)
-        block = f.read(4)
-    if len(block) < 4 or block[3] not in (84, 85, 86):
-        raise ValueError(f"{path}: the C3D parameter section is missing or damaged (block {raw[0]}, file of {size} bytes); copy or export the file again")
-    h = _c3d_header(raw, block[3])
-    _check_c3d_counts(path, h, size, block[2])
-    return h
-
-# %% ../../nbs/13_mocap.ipynb #5872910c
-def _check_c3d_counts(path: Path, h: dict, size: int, blocks: int) -> None:
-    "Compare what the header promises with the size of the file."
-    frames = h["last"] - h["first"] + 1
-    if h["points"] == 0 or frames <= 0:
-        raise ValueError(f"{path}: the C3D header states {h['points']} points and frames {h['first']}..{h['last']}; expected at least one of each")
-    if h["start"] * 512 > size + 512 or (blocks + 1) * 512 > size:
-        raise ValueError(f"{path}: truncated C3D: the header puts the data at byte {(h['start'] - 1) * 512}, the file has {size} bytes; copy it again")
-    if h["start"] == 0:
-        return
-    need = (h["start"] - 1) * 512 + frames * (4 * h["points"] + h["analog"]) * (4 if h["scale"] < 0 else 2)
-    if need > size:
-        raise ValueError(f"{path}: truncated C3D or a damaged header: {h['points']} points, {h['analog']} analog values and {frames} frames "
-                         f"need {need} bytes, the file has {size}; copy or export it again")
-
 # %% ../../nbs/13_mocap.ipynb #1516b71a
 _METRES = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "meters": 1.0, "metres": 1.0, "millimeters": 1e-3, "dm": 0.1, "in": 0.0254, "inches": 0.0254}
 
@@ -246,22 +202,10 @@ def _names_for_points(labels: Sequence[str], count: int, notes: list[str]) -> li
     return names
 
 # %% ../../nbs/13_mocap.ipynb #7607ec00
-def _c3d_parse(path: Path):
-    "Open a checked C3D file with ezc3d."
-    try:
-        import ezc3d
-    except ImportError:
-        raise ImportError("C3D files need ezc3d; install it with: pip install 'humanbody[mocap]' (or pip install ezc3d)") from None
-    try:
-        return ezc3d.c3d(str(path))
-    except Exception as e:  # ezc3d raises bare RuntimeError, IOError and std exceptions
-        raise ValueError(f"{path}: ezc3d cannot read this C3D file ({e}); export it again") from e
-
-
 def _c3d_names(group: dict, count: int, notes: list[str]) -> tuple[list[str], np.ndarray]:
     "Return the names of all points and a mask (M,) of those that are markers."
     def texts(key: str) -> list[str]:
-        return [str(v) for v in group.get(key, {}).get("value", [])]
+        return [str(v) for v in group.get(key, [])]
 
     labels = [v for key in ("LABELS", *(f"LABELS{i}" for i in range(2, 256))) if key in group for v in texts(key)]
     outputs = {v.strip() for key in ("ANGLES", "FORCES", "MOMENTS", "POWERS", "SCALARS", "REACTIONS") for v in texts(key)}
@@ -278,20 +222,19 @@ def read_c3d(
 ) -> MarkerData:
     "Read the markers of a C3D file: points (T,M,3) metres, NaN where a marker was not seen."
     path, notes = Path(path), []
-    head = check_c3d_header(path)
-    c = _c3d_parse(path)
-    group, pts = c["parameters"]["POINT"], c["data"]["points"][:3].transpose(2, 1, 0)
-    one = lambda key, default=None: next(iter(group.get(key, {}).get("value", [])), default)
-    unit = units or (one("UNITS") or "").strip()
+    head, groups, pts, seen = load_c3d(path)
+    group = groups.get("POINT", {})
+    one = lambda key, default=None: next(iter(group.get(key, [])), default)
+    unit = units or str(one("UNITS") or "").strip()
     if not unit:
         raise ValueError(f"{path}: the file states no unit (POINT:UNITS is empty); pass units='mm' or units='m'")
     pts = pts * _scale(unit, path)
-    residual = c["data"]["meta_points"]["residuals"].reshape(-1, pts.shape[1], pts.shape[0])[0].T
-    pts[(residual < 0) | (pts == 0).all(-1) | ~np.isfinite(pts).all(-1)] = np.nan
+    pts[~seen | (pts == 0).all(-1) | ~np.isfinite(pts).all(-1)] = np.nan
     names, keep = _c3d_names(group, pts.shape[1], notes)
     screen = one("Y_SCREEN") if one("X_SCREEN") else None
     pts, names = pts[:, keep], [n for n, k in zip(names, keep) if k]
-    fps = float(one("RATE", 0.0) or head["rate"])
+    rate = one("RATE")
+    fps = float(rate) if isinstance(rate, float) and rate > 0 else head["rate"]
     first = head["first"] if head["first"] else 0
     return MarkerData(pts, tuple(names), fps, _settle_up(up, screen, pts, notes), str(path.name), unit, tuple(notes),
                       np.arange(len(pts)) + first)
@@ -327,7 +270,7 @@ def _trc_rows(path: Path, lines: list[str], sep: str, count: int) -> np.ndarray:
         if len(cells) != 2 + 3 * count:
             raise ValueError(f"{path}: line {number}: expected {2 + 3 * count} values for {count} markers, found {len(cells)}; the row is cut or the header is wrong")
         try:
-            rows.append([float(v) if v else math.nan for v in cells])
+            rows.append(np.array([float(v) if v else math.nan for v in cells]))
         except ValueError as e:
             raise ValueError(f"{path}: line {number}: {e}; expected numbers separated by {'tabs' if sep != ',' else 'commas'}") from None
     return np.array(rows, dtype=np.float64).reshape(-1, 2 + 3 * count)

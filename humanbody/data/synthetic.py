@@ -9,6 +9,7 @@ __all__ = ['SKELETONS', 'NINE_TASKS', 'list_tasks', 'generate_motion', 'make_cam
 # %% ../../nbs/17_synthetic.ipynb #e67631e9
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from dataclasses import asdict
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -157,7 +158,7 @@ def _orders(jobs: list, workers: int) -> Iterator[list]:
     if workers <= 1:
         yield from map(_one_subject, jobs)
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # forking a process with threads can hang
             yield from pool.map(_one_subject, jobs)
 
 # %% ../../nbs/17_synthetic.ipynb #b66d590c
