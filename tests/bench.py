@@ -19,11 +19,12 @@ import torch
 
 import bench_body
 import bench_data
+import bench_images
 import bench_lifting
 import bench_store
 from humanbody.runs import start_run
 
-MODULES = (bench_body, bench_data, bench_lifting, bench_store)
+MODULES = (bench_body, bench_data, bench_images, bench_lifting, bench_store)
 BF16 = {"amx_bf16", "avx512_bf16", "bf16"}  # processor flags (x86, arm)
 AIMS = (  # words that a row's name holds, sense, aim
     (("vertices, batch 1",), ">=", 2.0),
@@ -35,6 +36,8 @@ AIMS = (  # words that a row's name holds, sense, aim
     (("clip loading",), ">=", 5.0),
     (("on disk",), "<=", 0.4),
     (("source pickle read",), ">=", 5.0),
+    (("image loading", ", exact"), ">=", 3.0),
+    (("image loading", ", fast,"), ">=", 3.0),
 )
 PROTOCOL = ("CPU time of one thread, least of several rounds; ours and the reference take turns in one process; "
             "ratio = reference / ours, for the disk row ours / reference; values in ms, on disk in MB")

@@ -17,8 +17,10 @@ from .boxes import guess_box_rule
 from .files import load_json, load_npz
 from .fits import FitsStore
 from .guesses import guess_joint_order, guess_pose_unit, guess_units
-from .identify import identify_file, npz_shapes
+from .identify import MAX_OPEN, identify_file, npz_shapes
+from .imagerows import ImageRows, rows_of
 from .imagestore import ImageStore
+from .native import IMAGE_READERS, file_arrays, native_rows, set_folder
 from .paths import resolve_image
 from .store import MotionStore
 from ..sequence import Keypoints2D, load_sequence
@@ -132,7 +134,8 @@ def _number_findings(name: str, x: np.ndarray, present: np.ndarray | None) -> li
     out = []
     if x.dtype.kind not in "fiub": return out
     part = x if present is None else x[present]
-    bad = int((~np.isfinite(part)).reshape(len(part), -1).any(1).sum()) if len(part) and part.dtype.kind == "f" else 0
+    shown = np.where((part[..., -1:] == 0), 0, part) if name in ("part", "openpose", "S") and part.ndim == 3 else part  # a point of confidence 0 is missing whatever its place
+    bad = int((~np.isfinite(shown)).reshape(len(part), -1).any(1).sum()) if len(part) and part.dtype.kind == "f" else 0
     if bad: out.append(Finding("warning", f"{name}: {bad} of {len(part)} rows hold NaN or infinity", "they count as missing"))
     if name == "scale" and len(part) and (np.nan_to_num(part) <= 0).any(): out.append(Finding("error", f"scale: {int((np.nan_to_num(part) <= 0).sum())} boxes have no positive side", "drop these rows or recompute their boxes"))
     if name in ("part", "openpose") and part.ndim == 3 and len(part):
@@ -216,18 +219,53 @@ def _spin_report(path: Path, columns: dict, title: str, kind: str, roots: Sequen
     rows = [field_row(k, np.asarray(v), _presence(columns, k), _COLUMN_UNITS.get(k, "")) for k, v in columns.items()]
     return DataReport(str(path), kind, title, counts, rows, findings, guesses, _spin_uses(have))
 
+# %% ../../nbs/19b_checks.ipynb #720669ce
+def _other_joints(labels: dict[str, np.ndarray], limit: int = 2000) -> tuple[dict[str, str], list[Finding]]:
+    "Guesses for 3D joints of sets other than SPIN's."
+    out, findings = {}, []
+    for key in [k for k in labels if k.startswith("joints3d/") and k != _LABELS["S"]]:
+        x, sk = labels[key], get_skeleton(key.split("/", 1)[1])
+        x = np.asarray(x[:: max(1, len(x) // limit)], float)
+        units, order = guess_units(x, sk), guess_joint_order(joints3d=x, skeleton=sk)
+        out |= {f"units and root of {sk.name}": units.sentence, f"joint order of {sk.name}": order.sentence}
+        if units.unit not in ("m", "unknown"): findings.append(Finding("error", f"{key} looks like {units.unit}, expected metres", f"multiply by {units.to_metres:g}"))
+        if order.swapped: findings.append(Finding("error", f"left and right of {key} look exchanged", "check the joint order of the file"))
+    return out, findings
+
+
+def _labels_report(rows: ImageRows, path: Path, kind: str, title: str, roots: Sequence, sample: int, seed: int, present: dict, units: dict) -> DataReport:
+    "Report on rows with labels: checked as SPIN columns where they are such, fields listed by their own names."
+    columns = dict(imgname=np.array(rows.images), center=rows.center, scale=rows.scale)
+    columns |= {k: np.asarray(rows.labels[v]) for k, v in _LABELS.items() if v in rows.labels}
+    if "pose" in present: columns["has_smpl"] = present["pose"]
+    report = _spin_report(path, columns, title, kind, roots, sample, seed, rows.notes)
+    guesses, findings = _other_joints(rows.labels)
+    fields = [field_row(k, np.asarray(v), present.get(k), units.get(k, "")) | {"provenance": rows.provenance.get(k, {}).get("source", "gt")} for k, v in rows.labels.items()]
+    guesses = {**report.guesses, **guesses, "box rule of the file": rows.box_rule or "not stated"}
+    uses = [*report.uses, *(["training and evaluation with 3D joints"] if any(k.startswith("joints3d/") for k in rows.labels) and "S" not in columns else [])]
+    return DataReport(report.path, report.kind, report.title, report.counts, fields, report.findings + findings, guesses, [u for u in uses if u != "showing images" or len(uses) == 1])
+
 
 def _image_store_report(path: Path, roots: Sequence, sample: int, seed: int) -> DataReport:
-    "Report on an ImageStore: its own labels, checked as SPIN columns where they are such."
+    "Report on an ImageStore."
     store = ImageStore(path)
-    columns = dict(imgname=np.array(list(store.images)), center=np.asarray(store.center), scale=np.asarray(store.scale))
-    columns |= {k: store.values(v) for k, v in _LABELS.items() if v in store.labels}
-    columns |= {"has_smpl": store.present("pose")} if "pose" in store.labels else {}
     hint = [store.image_root] if store.image_root and not roots else []
-    report = _spin_report(path, columns, f"image store {store.name} ({store.split})", "image-store", [*roots, *hint], sample, seed, store.notes)
-    fields = [field_row(k, store.values(k), store.present(k), info.unit) | {"provenance": info.provenance.get("source", "")} for k, info in store.labels.items()]
-    guesses = {**report.guesses, "box rule of the file": store.box_rule or "not stated"}
-    return DataReport(report.path, report.kind, report.title, report.counts, fields, report.findings, guesses, report.uses)
+    present, units = {k: store.present(k) for k in store.labels}, {k: v.unit for k, v in store.labels.items()}
+    return _labels_report(rows_of(store), path, "image-store", f"image store {store.name} ({store.split})", [*roots, *hint], sample, seed, present, units)
+
+
+def _native_report(path: Path, found: Any, files: Sequence, roots: Sequence, sample: int, seed: int) -> DataReport:
+    "Report on an annotation file in its native layout, or on the set of files that it belongs to."
+    whole = set_folder(path, found.kind)
+    rows = native_rows(whole, found.kind, [f for f in files if set_folder(f, found.kind) == whole] or [path])
+    numbers = {k: np.asarray(v) for k, v in rows.labels.items()}
+    present = {k: np.isfinite(v.reshape(len(v), -1)).any(1) if v.dtype.kind == "f" else np.array([str(t) != "" for t in v]) if v.dtype.kind in "US" else v >= 0 if v.ndim == 1 and v.dtype.kind == "i" else np.ones(len(v), bool) for k, v in numbers.items()}
+    return _labels_report(rows, path, found.kind, found.title, roots, sample, seed, present, _label_units(numbers))
+
+
+def _label_units(labels: dict) -> dict[str, str]:
+    "Units by the meaning of a label's name."
+    return {k: "px,px,conf" if k.startswith("keypoints2d/") else "m,m,m,valid" if k.startswith("joints3d/") else {"pose": "rad"}.get(k, "") for k in labels}
 
 # %% ../../nbs/19b_checks.ipynb #19d55c1c
 def _motion_findings(store: MotionStore) -> list[Finding]:
@@ -283,12 +321,24 @@ def _store_kind(path: Path) -> str:
     value = load_json(path / "index.json")
     return str(value.get("format", "")) if isinstance(value, dict) else ""
 
+# %% ../../nbs/19b_checks.ipynb #7cd270eb
+def _file_report(path: Path, found: Any, files: Sequence, roots: Sequence, sample: int, seed: int) -> DataReport:
+    "Report on a file of another program: image annotations, motion, capture, keypoints; what cannot be read is a finding."
+    advice = [f"convert it: humanbody.data.convert knows {found.kind}"] if found.kind not in ("unknown", "notes") else []
+    try:
+        if found.kind in IMAGE_READERS: return _native_report(path, found, files, roots, sample, seed)
+        arrays, facts = file_arrays(path, found.kind)
+    except (ValueError, FileNotFoundError, ImportError) as e: return DataReport(str(path), found.kind, found.title, dict(found.numbers), [], [Finding("warning", str(e))], {}, advice)
+    return DataReport(str(path), found.kind, found.title, dict(found.numbers) | facts, [field_row(k, v) for k, v in arrays.items() if np.ndim(v)], [], {}, advice)
+
 # %% ../../nbs/19b_checks.ipynb #7cd096db
 def check_dataset(
     path: str | Path,              # store folder or annotation file
     images: str | Path | Sequence = (),  # folder(s) the image names count from
     sample: int = 500,             # image names looked up
     seed: int = 0,
+    files: Sequence[str | Path] = (),  # the files that form one set with path (native layouts of many files)
+    max_open: int = MAX_OPEN,      # bytes up to which pickles and JSON files are opened
 ) -> DataReport:
     "Look a data set over: the same report for any store or annotation file, the user's own included."
     path = Path(path)
@@ -300,11 +350,10 @@ def check_dataset(
         make = next((f for k, f in makers.items() if kind.startswith(k)), None)
         if make is None: raise ValueError(f"{path}: expected the index of a motion, image or fits store, found format {kind!r}; write it again")
         return make(path)
-    found = identify_file(path)
+    found = identify_file(path, max_open=max_open)
     if found.kind == "faulty": return DataReport(str(path), "faulty", found.title, {}, [], [Finding("error", found.reason)])
     if found.kind == "spin-npz":
         columns = load_npz(path, list(npz_shapes(path)))
         return _spin_report(path, {k: v for k, v in columns.items() if np.ndim(v)}, found.title, found.kind, roots, sample, seed)
     if found.kind == "pose-sequence": return _sequence_report(path)
-    fields = [field_row(k, v) for k, v in load_npz(path).items() if np.ndim(v)] if found.kind in ("mosh-npz", "final-fits", "mean-params", "amass-npz") else []
-    return DataReport(str(path), found.kind, found.title, dict(found.numbers), fields, [], {}, [f"convert it first: humanbody.data.convert knows {found.kind}"] if found.kind not in ("unknown", "notes") else [])
+    return _file_report(path, found, files, roots, sample, seed)

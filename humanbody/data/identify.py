@@ -35,7 +35,7 @@ class FileKind:
         return f"{self.path}: {self.title}" + (f" ({self.dataset})" if self.dataset else "") + (f"; {self.reason}" if self.reason else "") + (f"; {facts}" if facts else "")
 
 
-MAX_OPEN = 256 * 2**20  # bytes: larger pickles are named, not opened
+MAX_OPEN = 256 * 2**20  # bytes: larger pickles and JSON files are named, not opened, unless asked
 
 # %% ../../nbs/19a_identify.ipynb #7aa0b937
 _NAMES = (  # first match wins
@@ -233,7 +233,7 @@ def _image_kind(path: Path) -> tuple[str, str, str, dict]:
     return "image", "picture", dataset_of_images([path.as_posix()]), numbers
 
 
-def _read_kind(path: Path) -> tuple[str, str, str, dict]:
+def _read_kind(path: Path, max_open: int = MAX_OPEN) -> tuple[str, str, str, dict]:
     "Kind, title, set and numbers by ending and content."
     end, size = path.suffix.lower(), path.stat().st_size
     if size == 0: raise ValueError(f"{path.name}: expected content, found an empty file; copy it again")
@@ -247,7 +247,7 @@ def _read_kind(path: Path) -> tuple[str, str, str, dict]:
         try: kind, title, numbers = _npy_kind(path)
         except (ValueError, EOFError) as e: raise ValueError(f"{path.name}: expected an npy array, found {e}; copy it again") from None
         return kind, title, "", numbers
-    if end in (".pkl", ".pickle", ".json") and size > MAX_OPEN: return "large", f"{end[1:]} of {size / 2**20:.0f} MB, named by its file name, not opened", "", {}
+    if end in (".pkl", ".pickle", ".json") and size > max_open: return "large", f"{end[1:]} of {size / 2**20:.0f} MB, named by its file name, not opened", "", {}
     if end in (".pkl", ".pickle"): return _pkl_kind(load_pickle(path))
     if end == ".json": return _json_kind(load_json(path, allow_nan=True, max_bytes=roomy_limit(path)))
     if end == ".mat": return _mat_kind(path)
@@ -267,13 +267,14 @@ def _read_kind(path: Path) -> tuple[str, str, str, dict]:
 def identify_file(
     path: str | Path,
     root: str | Path | None = None,  # shorten the path to what stands below this folder
+    max_open: int = MAX_OPEN,        # bytes up to which pickles and JSON files are opened
 ) -> FileKind:
     "Name a file by its content; a faulty file is named as such with its fault, never raised."
     path = Path(path)
     name = path.relative_to(root).as_posix() if root and path.is_relative_to(root) else path.name
     if not path.is_file(): raise FileNotFoundError(f"{name}: no such file")
     by_name = next((k for k in list_datasets() if match_files([path.as_posix()], [f for f in get_dataset(k).files if not f.startswith("*.")])), "")
-    try: kind, title, key, numbers = _read_kind(path)
+    try: kind, title, key, numbers = _read_kind(path, max_open)
     except (ValueError, FileNotFoundError, ImportError, OSError) as e: return FileKind(name, "faulty", "cannot be read", by_name, str(e))
     reason = f"by its name: {get_dataset(by_name).title}" if by_name else ""
     if by_name and key and by_name != key and get_dataset(by_name).role != "mocap": reason += f" (its content speaks of {key})"
