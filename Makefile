@@ -49,4 +49,4 @@ bench: setup
 	@$(BIN)/python tests/bench.py
 
 fuzz: setup
-	@$(BIN)/python -m pytest -q tests/fuzz_readers.py
+	@$(BIN)/python tests/fuzz_readers.py --atheris $(or $(HUMANBODY_FUZZ_ATHERIS),200)

@@ -25,8 +25,9 @@ from .rotation import mean_rotmat, rotmat_to_rotvec, rotvec_to_rotmat
 from .skeleton import get_skeleton
 
 # %% auto #0
-__all__ = ['HAND_JOINTS', 'FACE_JOINTS', 'to_smpl_pose', 'Transfer', 'same_mesh', 'load_transfer', 'closest_surface',
-           'vertex_points', 'spread_vertices', 'Conversion', 'compare_bodies', 'convert_bodies', 'find_transfer']
+__all__ = ['HAND_JOINTS', 'FACE_JOINTS', 'STEP_MM', 'to_smpl_pose', 'Transfer', 'same_mesh', 'load_transfer', 'closest_surface',
+           'vertex_points', 'spread_vertices', 'Conversion', 'compare_bodies', 'MeshErrors', 'mesh_errors',
+           'convert_bodies', 'find_transfer']
 
 # %% ../nbs/43b_conversion.ipynb #650d5ba6
 HAND_JOINTS = 15  # per hand in SMPL-H and SMPL-X
@@ -203,6 +204,15 @@ class Conversion:
                 "joint error mean [mm]": None if j is None else round(float(j.mean()), 2)}
 
 # %% ../nbs/43b_conversion.ipynb #0082f06b
+def _distances(target: Body, pose: np.ndarray, betas: np.ndarray, trans: np.ndarray, wanted: np.ndarray, good: np.ndarray, joints: np.ndarray | None):
+    "Yield the distances (n,Vgood) of vertices and (n,j) of shared joints [mm], some frames at a time."
+    n = 0 if joints is None else min(get_skeleton("smpl_24").idx("left_hand"), joints.shape[1])
+    for rows in np.array_split(np.arange(len(pose)), max(len(pose) // 64, 1)):
+        out = target(*(torch.as_tensor(np.asarray(x)[rows]).to(target.dtype) for x in (betas, pose, trans)))
+        joint = np.zeros((len(rows), 0)) if joints is None else 1000 * np.linalg.norm(out.joints.double().numpy()[:, :n] - joints[rows][:, :n], axis=-1)
+        yield 1000 * np.linalg.norm(out.vertices.double().numpy()[:, good] - wanted[rows][:, good], axis=-1), joint
+
+
 def compare_bodies(
     target: Body,
     pose: np.ndarray,  # (T,J,3)
@@ -213,15 +223,65 @@ def compare_bodies(
     joints: np.ndarray | None = None,  # (T,22 or more,3)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     "Return mean and largest vertex error (T,) mm over good vertices, and the mean error of shared joints (T,) mm or None."
-    mean, largest, joint = [], [], []
-    for rows in np.array_split(np.arange(len(pose)), max(len(pose) // 64, 1)):
-        out = target(*(torch.as_tensor(np.asarray(x)[rows]).to(target.dtype) for x in (betas, pose, trans)))
-        away = 1000 * np.linalg.norm(out.vertices.double().numpy()[:, good] - wanted[rows][:, good], axis=-1)
-        mean.append(away.mean(1)), largest.append(away.max(1))
-        if joints is not None:
-            n = min(get_skeleton("smpl_24").idx("left_hand"), joints.shape[1])
-            joint.append(1000 * np.linalg.norm(out.joints.double().numpy()[:, :n] - joints[rows][:, :n], axis=-1).mean(1))
-    return np.concatenate(mean), np.concatenate(largest), np.concatenate(joint) if joints is not None else None
+    rows = [(v.mean(1), v.max(1), j.mean(1) if j.shape[1] else j.sum(1)) for v, j in _distances(target, pose, betas, trans, wanted, good, joints)]
+    mean, largest, joint = map(np.concatenate, zip(*rows))
+    return mean, largest, None if joints is None else joint
+
+# %% ../nbs/43b_conversion.ipynb #1a1ecd4f
+STEP_MM = 0.1  # of the histogram, which ends at a metre
+
+
+@dataclass(frozen=True, eq=False)
+class MeshErrors:
+    "Distances [mm] of a posed target from where it should be, summed over frames; `+` joins two of the same target."
+    histogram: np.ndarray  # (B,) compared vertices per step of STEP_MM
+    vertex_sum: np.ndarray  # (V,) NaN where there is no counterpart
+    joint_sum: np.ndarray  # (n,) shared joints in SMPL's order, empty if the source gave none
+    largest: float
+    frames: int
+
+    def __add__(self, other: MeshErrors) -> MeshErrors:
+        return MeshErrors(self.histogram + other.histogram, self.vertex_sum + other.vertex_sum, self.joint_sum + other.joint_sum,
+                          max(self.largest, other.largest), self.frames + other.frames)
+
+    @property
+    def vertex_mm(self) -> np.ndarray:  # (V,)
+        "Return the mean error of each vertex."
+        return self.vertex_sum / self.frames
+
+    @property
+    def joint_mm(self) -> np.ndarray:  # (n,)
+        "Return the mean error of each shared joint."
+        return self.joint_sum / self.frames
+
+    def quantile_mm(self, share: float) -> float:
+        "Return the distance below which this share of the vertices lies, rounded up to the next step."
+        total = np.cumsum(self.histogram)
+        return float(STEP_MM * (np.searchsorted(total, share * total[-1]) + 1))
+
+    def row(self) -> dict[str, Any]:
+        "Return mean, P95 and largest vertex error and mean joint error, for a table."
+        return {"vertex mean [mm]": round(float(np.nanmean(self.vertex_mm)), 2), "vertex P95 [mm]": round(self.quantile_mm(0.95), 1),
+                "vertex max [mm]": round(self.largest, 1), "joint mean [mm]": round(float(self.joint_mm.mean()), 2) if len(self.joint_sum) else None}
+
+# %% ../nbs/43b_conversion.ipynb #fd58a1c8
+def mesh_errors(
+    target: Body,
+    pose: np.ndarray,  # (T,J,3)
+    betas: np.ndarray,  # (T,K)
+    trans: np.ndarray,  # (T,3) metres
+    wanted: np.ndarray,  # (T,V,3) where the vertices should be
+    good: np.ndarray,  # (V,) bool, compared ones
+    joints: np.ndarray | None = None,  # (T,22 or more,3)
+) -> MeshErrors:
+    "Compare every good vertex and shared joint of every frame."
+    bins, total, joint, largest = np.zeros(int(1000 / STEP_MM) + 1, np.int64), np.zeros(int(good.sum())), 0.0, 0.0
+    for v, j in _distances(target, pose, betas, trans, wanted, good, joints):
+        bins += np.bincount(np.minimum(v / STEP_MM, len(bins) - 1).astype(int).ravel(), minlength=len(bins))
+        total, joint, largest = total + v.sum(0), joint + j.sum(0), max(largest, float(v.max(initial=0)))
+    per_vertex = np.full(len(good), np.nan)
+    per_vertex[good] = total
+    return MeshErrors(bins, per_vertex, joint, largest, len(pose))
 
 # %% ../nbs/43b_conversion.ipynb #a69ef74a
 def convert_bodies(
@@ -231,6 +291,7 @@ def convert_bodies(
     joints: np.ndarray | None = None,  # (T,22 or more,3) source joints in SMPL's order, compared only
     clip: np.ndarray | None = None,  # (T,) who is who; None: one person
     start_pose: np.ndarray | None = None,  # (T,24,3), e.g. to_smpl_pose of the source's
+    betas: np.ndarray | None = None,  # (K,) or (T,K) shape to keep, e.g. of the person's other frames; needs start_pose
     count: int = 300,  # vertices fitted
     block: int = 40,  # frames at once
 ) -> Conversion:
@@ -240,12 +301,15 @@ def convert_bodies(
         raise ValueError("convert_bodies: expected finite vertices, found NaN or infinity; leave such frames out")
     used = spread_vertices(target, count, transfer.good)
     clip = np.zeros(len(wanted), int) if clip is None else np.asarray(clip)
-    start = None
+    start, first = None, np.zeros((len(wanted), target.num_betas))
+    if betas is not None:
+        if start_pose is None: raise ValueError("convert_bodies: expected start_pose beside betas, found none; pass to_smpl_pose of the source's")
+        first = np.broadcast_to(betas, first.shape).astype(float)
     if start_pose is not None:
-        rough = target(None, torch.as_tensor(np.asarray(start_pose)).to(target.dtype), None).vertices.double().numpy()
-        start = (start_pose, np.zeros((len(wanted), target.num_betas)), (wanted[:, used] - rough[:, used]).mean(1))
+        rough = target(*(torch.as_tensor(np.asarray(x)).to(target.dtype) for x in (first, start_pose))).vertices.double().numpy()
+        start = (start_pose, first, (wanted[:, used] - rough[:, used]).mean(1))
     fit = fit_clips(target, wanted[:, used], vertex_points(target, used), clip=clip, sigma=0.005, shape_weight=0.02, prior_weight=0.05, robust=0.2,
-                    shape_frames=12, block=block, start=start)
+                    shape_frames=12, block=block, start=start, fixed_shape=betas is not None)
     errors = compare_bodies(target, fit.pose, fit.betas, fit.trans, wanted, transfer.good, joints)
     return Conversion(fit.pose, fit.betas, fit.trans, *errors, transfer.note, len(used), int(transfer.good.sum()))
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CENTRE_MARKERS', 'loss_mpjpe', 'loss_weighted_mpjpe', 'loss_n_mpjpe', 'loss_joint', 'loss_2d_weighted',
            'loss_velocity', 'limb_lengths', 'limb_angles', 'loss_limb_var', 'loss_limb_gt', 'loss_bone_length',
-           'loss_bone_ratio', 'loss_angle', 'loss_angle_velocity', 'loss_center', 'PoseLoss', 'MeshLoss']
+           'loss_bone_ratio', 'loss_angle', 'loss_angle_velocity', 'loss_center', 'joint_weights', 'loss_smoothness',
+           'PoseLoss', 'MeshLoss']
 
 # %% ../nbs/30_losses.ipynb #5635d5f6
 from functools import lru_cache
@@ -60,10 +61,11 @@ def loss_weighted_mpjpe(
     pred: Tensor, # (...,T,J,3)
     target: Tensor, # (...,T,J,3)
     w: Tensor, # (...,T,J) weights
+    valid: Tensor | None = None, # (...,T,J) true where the label exists
 ) -> Tensor: # scalar, unit of the input
     "Mean of weight times distance (divided by the number of joints, not by the weights)."
-    pred, target = _pair(pred, target)
-    return (w * (pred - target).norm(dim=-1)).mean()
+    pred, target = _pair(pred, target, valid)
+    return _mean(w * (pred - target).norm(dim=-1), valid)
 
 # %% ../nbs/30_losses.ipynb #8dcc58ff
 def loss_n_mpjpe(
@@ -264,6 +266,28 @@ def loss_center(
     a, b = (skeleton.indices([m[i] for m in CENTRE_MARKERS.values()]) for i in (0, 1))
     return (centre - (pred[..., a, :] + pred[..., b, :]) / 2).norm(dim=-1).mean()
 
+# %% ../nbs/30_losses.ipynb #ca0c50f6
+_OUTER = {"knee": 2.5, "ankle": 2.5, "shoulder": 1.5, "elbow": 4.0, "wrist": 4.0}
+
+
+def joint_weights(
+    skeleton: Skeleton,
+) -> Tensor: # (J,)
+    "Return MixSTE's weight of each joint: 1 on the trunk, more towards hands and feet."
+    paired = skeleton.flip_perm != range(skeleton.num_joints)
+    weigh = lambda n, side: next((w for part, w in _OUTER.items() if side and part in n), 1.5 if n == "head" else 1.0)
+    return torch.tensor([weigh(n.lower(), side) for n, side in zip(skeleton.joints, paired)])
+
+
+def loss_smoothness(
+    pred: Tensor, # (...,T,J,3)
+    w: Tensor, # (J,) weights
+) -> Tensor: # scalar, square of the input's unit
+    "Mean of weight times squared frame-to-frame change of the prediction; 0 for one frame."
+    if pred.shape[-3] <= 1:
+        return pred.new_zeros(())
+    return (w[:, None] * pred.diff(dim=-3).square()).mean()
+
 # %% ../nbs/30_losses.ipynb #be961ca4
 _POSE_TERMS = { # name -> function of (prediction, target, valid, loss object)
     "mpjpe": lambda p, t, v, o: loss_mpjpe(p, t, v),
@@ -274,6 +298,8 @@ _POSE_TERMS = { # name -> function of (prediction, target, valid, loss object)
     "angle": lambda p, t, v, o: loss_angle(p, t, o.skeleton, o.difference, v),
     "angle_velocity": lambda p, t, v, o: loss_angle_velocity(p, t, o.skeleton, o.difference, v),
     "center": lambda p, t, v, o: loss_center(p, o.skeleton),
+    "wmpjpe": lambda p, t, v, o: loss_weighted_mpjpe(p, t, joint_weights(o.skeleton).to(p).expand(p.shape[:-1]), v),
+    "tcl": lambda p, t, v, o: loss_smoothness(p, joint_weights(o.skeleton).to(p)),
 }
 _TREE_TERMS = ("limb_var", "limb_gt", "angle", "angle_velocity")
 

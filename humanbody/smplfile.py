@@ -307,8 +307,11 @@ def make_smplx_body(
     dtype: torch.dtype,
 ) -> SmplxBody:
     "Build a SmplxBody from the arrays of a file."
+    available = np.shape(raw.get("shapedirs", ()))[-1:]
+    if "lmk_faces_idx" not in raw and available and 10 < num_betas <= available[0] < 300:
+        more = np.zeros((*raw["shapedirs"].shape[:-1], 300 - available[0]))  # smplx takes only ten of fewer than 300
+        raw = raw | dict(shapedirs=np.concatenate([np.asarray(raw["shapedirs"]), more], -1))
     kind, layer = _smplx_layer(raw, path, gender, num_betas, dtype)
     faces = torch.tensor(np.asarray(layer.faces).astype(np.int64))
     parents = tuple(int(p) for p in layer.parents)
-    available = raw["shapedirs"].shape[-1]
-    return SmplxBody(path.stem, kind, gender, topology_id(faces), faces, parents, available, layer)
+    return SmplxBody(path.stem, kind, gender, topology_id(faces), faces, parents, available[0], layer)

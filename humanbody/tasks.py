@@ -20,6 +20,7 @@ from .data.store import ClipSampler, Clips, MotionStore, view_size
 from .losses import PoseLoss
 from .metrics import mpjpe, pa_mpjpe
 from .models.lifters import ray_window
+from .models.model_table import GIVEN, construct
 from .skeleton import Skeleton, flip, get_skeleton, root_position, root_relative
 
 # %% ../nbs/40a_tasks.ipynb #ac783957
@@ -198,6 +199,9 @@ def centre(
 
 # %% ../nbs/40a_tasks.ipynb #46a778e3
 MODELS = {"dstformer": ("humanbody.models.dstformer:DSTformer", "clip"),
+          "motionagformer": ("humanbody.models.motionagformer:motionagformer", "clip"),
+          "hypergraph": ("humanbody.models.hypergraph:HypergraphLifter", "clip"),
+          "mixste": ("humanbody.models.hypergraph:MixSTE2", "clip"),
           "mlp": ("humanbody.models.lifters:MLPLifter", "middle")}
 
 
@@ -215,11 +219,11 @@ def model_class(
 def make_model(
     config: TrainConfig,
 ) -> nn.Module:
-    """Build the model of a configuration; the joint count comes from its skeleton."""
+    """Build the model of a configuration; its joints and clip length come from the data's."""
     cls, _ = model_class(config.model)
-    if "num_joints" in config.model_args:
-        raise ValueError("model_args: leave num_joints out; it comes from skeleton")
-    try: return cls(num_joints=get_skeleton(config.skeleton).num_joints, **config.model_args)
+    wrong = [k for k in GIVEN if k in config.model_args]
+    if wrong: raise ValueError(f"model_args: leave {', '.join(wrong)} out; it comes from skeleton and clip_length")
+    try: return construct(cls, config.skeleton, config.clip_length, **config.model_args)
     except TypeError as e: raise ValueError(f"model_args of {config.model}: {e}") from e
 
 # %% ../nbs/40a_tasks.ipynb #9c644002

@@ -37,11 +37,14 @@ def gender_word(
     value: Any,  # str, bytes, their printed form, 0-d arrays of them, or None
 ) -> str:
     'Return "male", "female", "neutral", or "" when the file does not say.'
-    if isinstance(value, np.ndarray):
-        value = value.reshape(-1)[0] if value.size else ""
-    if isinstance(value, bytes):
-        value = value.decode("latin1")
-    word = str("" if value is None else value).strip().strip("\0").lower()
+    try:
+        if isinstance(value, np.ndarray):
+            value = value.reshape(-1)[0] if value.size else ""
+        if isinstance(value, bytes):
+            value = value.decode("latin1")
+        word = str("" if value is None else value).strip().strip("\0").lower()
+    except SystemError as e:  # damaged text of numpy
+        raise ValueError("expected gender male, female or neutral, found characters that do not exist") from e
     word = word[2:-1] if word[:2] in ("b'", 'b"') else word
     known = {"m": "male", "f": "female", "n": "neutral", "u": "neutral", "unknown": "neutral", "none": "", "": ""}
     word = known.get(word, word)

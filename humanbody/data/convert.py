@@ -9,10 +9,12 @@ __all__ = ['RULES', 'Job', 'Result', 'plan_conversions', 'run_job', 'convert_all
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Callable, Sequence
+
+import numpy as np
 
 from .amass import read_amass
 from .amc import amc_sequence
@@ -27,8 +29,10 @@ from .identify import identify_file, npz_shapes
 from .imagestore import ImageStore
 from .lcn import lcn_store, read_lcn_cameras
 from .lifting_store import h36m_store
+from .bvh import parse_bvh
 from .marker_maps import map_points, read_mocap, suggest_map, to_pose_sequence
 from .mesh_pickles import mesh_store, read_mesh_pickle
+from .mocap import MarkerData
 from .motionbert import amass_joint_store, clip_store, insta_store
 from .paths import walk_files
 from .sets_2d import read_coco, read_mpii, read_mpii_h5, read_mpii_json
@@ -43,7 +47,7 @@ from .videopose3d import read_h36m_cameras, videopose3d_store
 from ..skeleton import get_skeleton
 
 # %% ../../nbs/19f_convert.ipynb #ef77640b
-RULES = 1  # raised when a converter changes what it writes: every job runs again
+RULES = 2  # raised when a converter changes what it writes: every job runs again
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def _lsp(job: Job) -> Any:
 
 # %% ../../nbs/19f_convert.ipynb #c1ace994
 def _pw3d(job: Job) -> Any:
-    return pw3d_rows([load_pickle(p) for p in job.inputs], "test" if "/test/" in job.inputs[0] else "validation" if "/validation/" in job.inputs[0] or "/val/" in job.inputs[0] else "train")
+    return pw3d_rows([load_pickle(p) for p in job.inputs], "test" if "/test/" in job.inputs[0] else "validation" if "/validation/" in job.inputs[0]
+            or "/val/" in job.inputs[0] else "train")
 
 # %% ../../nbs/19f_convert.ipynb #b50652a4
 def _frames(store: MotionStore) -> int:
@@ -141,12 +146,6 @@ def _sequence(job: Job, seq: Any) -> int:
     return len(seq)
 
 
-def _mocap(job: Job) -> int:
-    "Joints of a tree file, or markers through the shipped map that fits best."
-    data = read_mocap(job.source)
-    return _sequence(job, to_pose_sequence(data) if "joints" in data.info else map_points(data, suggest_map(data), subject=Path(job.source).stem))
-
-
 def _keypoints(job: Job) -> int:
     "All people of a keypoint file, one Keypoints2D each: `<target>/<person>.npz`."
     people = read_keypoints(job.source, person="all", size=job.size)
@@ -161,25 +160,83 @@ def _fits(job: Job) -> int:
     names = {"coco": "coco-train", "h36m": "h36m-mosh-train", "mpi-inf-3dhp": "mpi-inf-3dhp-train", "mpi_inf_3dhp": "mpi-inf-3dhp-train"}
     stem = Path(job.source).stem.replace("_fits", "")
     store = Path(job.target).parent.parent / "images" / names.get(stem, stem)
-    if not (store / "index.json").is_file(): raise ValueError(f"{job.source}: expected the annotations of {stem} to name its rows, found none converted; put {stem}'s npz into the data root")
+    if not (store / "index.json").is_file():
+        raise ValueError(f"{job.source}: expected the annotations of {stem} to name its rows, found none converted; put {stem}'s npz into the data root")
     return len(FitsStore.create(job.target, read_fits(job.source, ImageStore(store)), stem, overwrite=True))
+
+# %% ../../nbs/19f_convert.ipynb #261cfed0
+def _bvh_units(path: str) -> str | None:
+    "The unit that makes the rest pose 1.2 to 2.3 m long in its longest direction, if exactly one does."
+    units = {"cm": 0.01, "mm": 0.001, "m": 1.0, "in": 0.0254, "cmu": 0.0254 / 0.45}
+    tree = parse_bvh(path)[0]
+    x = np.zeros_like(tree.offsets)
+    for j, p in enumerate(tree.parents): x[j] = 0 if p < 0 else x[p] + tree.offsets[j]
+    long = float(np.ptp(x, axis=0).max())
+    found = [u for u, scale in units.items() if 1.2 <= long * scale <= 2.3]
+    return found[0] if len(found) == 1 else None
+
+
+def _bvh(job: Job) -> int:
+    "A BVH file; a guessed unit is noted in the sequence."
+    try: data = read_mocap(job.source)
+    except ValueError:
+        unit = _bvh_units(job.source)
+        if unit is None: raise
+        data = read_mocap(job.source, units=unit)
+        data = replace(data, notes=(*data.notes, f"the file states no unit: taken as {unit}, by the size of the person"))
+    return _sequence(job, to_pose_sequence(data))
+
+
+def _vehs_map(data: MarkerData) -> dict | None:
+    "The map of a file that has VEHS's own marker names, else None."
+    sk, names = get_skeleton("vehs_66"), set(data.names)
+    surface = sk.joints[: sk.idx("HEAD")]  # joint centres follow
+    own = [n for n in surface if n in names]
+    return dict(name="VEHS markers", skeleton=sk.name, points={n: n for n in own}) if 2 * len(own) > len(surface) else None
+
+
+def _mocap(job: Job) -> int:
+    "Markers through VEHS's own names or the shipped map that fits best."
+    data = read_mocap(job.source)
+    own = _vehs_map(data)
+    return _sequence(job, map_points(data, own or suggest_map(data), centres="vehs" if own else "harrington", subject=Path(job.source).stem))
+
+# %% ../../nbs/19f_convert.ipynb #811fbd4a
+def _mesh(job: Job) -> int:
+    "2D with bodies: VEHS's own joints, or MotionBERT's mesh files of Human3.6M, COCO or 3DPW."
+    if job.dataset in ("vehs", "hands"): return _frames(vehs_store(job.source, job.target, overwrite=True))
+    stem = Path(job.source).stem.lower()
+    return _frames(mesh_store(read_mesh_pickle(job.source, next((k for k in ("coco", "pw3d") if k in stem), "h36m")), job.target, overwrite=True))
+
+
+def _clips(job: Job) -> int:
+    "Clip folders; those of Human3.6M have pictures of 1000 px."
+    size = job.size if job.size or "h36m" not in Path(job.source).name.lower() else (1000, 1000)
+    return _frames(clip_store(job.source, job.target, size, overwrite=True))
 
 # %% ../../nbs/19f_convert.ipynb #55b57a2c
 CONVERTERS: dict[str, tuple[str, Callable]] = {  # kind -> (folder of the results, converter)
-    "spin-npz": ("images", _spin), "humandata-npz": ("images", _human_data), "mpii-json": ("images", _rows(lambda j: read_mpii_json(j.source))), "mpii-mat": ("images", _rows(lambda j: read_mpii(j.source))),
-    "mpii-h5": ("images", _rows(lambda j: read_mpii_h5(j.source))), "coco-json": ("images", _rows(lambda j: read_coco(j.source))), "lsp-joints": ("images", _rows(_lsp)), "3dhp-train": ("images", _rows(lambda j: read_3dhp_train(j.source, pictures=False))),
-    "3dhp-test": ("images", _rows(lambda j: read_3dhp_test(j.source))), "3dpw-pkl": ("images", _rows(_pw3d)), "up-3d": ("images", _rows(lambda j: read_up3d(j.source))),
+    "spin-npz": ("images", _spin), "humandata-npz": ("images", _human_data), "mpii-json": ("images", _rows(lambda j: read_mpii_json(j.source))),
+            "mpii-mat": ("images", _rows(lambda j: read_mpii(j.source))),
+    "mpii-h5": ("images", _rows(lambda j: read_mpii_h5(j.source))), "coco-json": ("images", _rows(lambda j: read_coco(j.source))),
+            "lsp-joints": ("images", _rows(_lsp)), "3dhp-train": ("images", _rows(lambda j: read_3dhp_train(j.source, pictures=False))),
+    "3dhp-test": ("images", _rows(lambda j: read_3dhp_test(j.source))), "3dpw-pkl": ("images", _rows(_pw3d)),
+            "up-3d": ("images", _rows(lambda j: read_up3d(j.source))),
     "lifting-pkl": ("motions", lambda j: _frames((vehs_store if j.dataset in ("vehs", "hands") else h36m_store)(j.source, j.target, overwrite=True))),
-    "mesh-pkl": ("motions", lambda j: _frames(mesh_store(read_mesh_pickle(j.source), j.target, overwrite=True))), "joints-pkl": ("motions", lambda j: _frames(amass_joint_store(j.source, j.target, overwrite=True))),
-    "clip-pkl": ("motions", lambda j: _frames(clip_store(j.source, j.target, overwrite=True))), "motion-npy": ("motions", lambda j: _frames(insta_store(j.source, j.target, overwrite=True))),
+    "mesh-pkl": ("motions", _mesh), "joints-pkl": ("motions", lambda j: _frames(amass_joint_store(j.source, j.target, overwrite=True))),
+    "clip-pkl": ("motions", _clips), "motion-npy": ("motions", lambda j: _frames(insta_store(j.source, j.target, overwrite=True))),
     "videopose3d-3d": ("motions", _videopose3d), "h36m-cdf": ("motions", _native), "lcn-mat": ("motions", _lcn),
-    "amass-npz": ("sequences", lambda j: _sequence(j, read_amass(j.source))), "c3d": ("sequences", _mocap), "trc": ("sequences", _mocap), "bvh": ("sequences", _mocap), "amc": ("sequences", lambda j: _sequence(j, amc_sequence(j.source))),
-    **{k: ("keypoints", _keypoints) for k in ("alphapose-json", "coco-results-json", "mmpose-json", "openpose-json", "posetrack-json", "hand-json", "halpe-json")},
-    "final-fits": ("fits", _fits), "fits-npy": ("fits", _fits), "eft-json": ("fits", lambda j: len(FitsStore.create(j.target, read_eft(j.source), Path(j.source).stem, overwrite=True))),
+    "amass-npz": ("sequences", lambda j: _sequence(j, read_amass(j.source))), "c3d": ("sequences", _mocap), "trc": ("sequences", _mocap),
+    "bvh": ("sequences", _bvh), "amc": ("sequences", lambda j: _sequence(j, amc_sequence(j.source))),
+    **{k: ("keypoints", _keypoints) for k in ("alphapose-json", "coco-results-json", "mmpose-json", "openpose-json", "posetrack-json", "hand-json",
+    "halpe-json")},
+    "final-fits": ("fits", _fits), "fits-npy": ("fits", _fits), "eft-json": ("fits", lambda j: len(FitsStore.create(j.target, read_eft(j.source),
+    Path(j.source).stem, overwrite=True))),
 }
 
 # %% ../../nbs/19f_convert.ipynb #6371da63
-_DEPTH = {"3dhp-train": 3, "3dhp-test": 2, "3dpw-pkl": 1, "h36m-cdf": 4, "lcn-mat": 2, "clip-pkl": 2, "motion-npy": 1, "openpose-json": 1}  # kind -> how far above its files the set's folder stands
+_DEPTH = {"3dhp-train": 3, "3dhp-test": 2, "3dpw-pkl": 1, "h36m-cdf": 4, "lcn-mat": 2, "clip-pkl": 2, "motion-npy": 1,
+        "openpose-json": 1}  # kind -> how far above its files the set's folder stands
 
 
 def _group(path: Path, kind: str) -> Path:
@@ -191,7 +248,8 @@ def _group(path: Path, kind: str) -> Path:
 
 def _target(out: Path, root: Path, source: Path, kind: str, dataset: str) -> Path:
     "Where the result goes: named by the set, else by the path."
-    name = dataset if dataset and kind in ("spin-npz", "humandata-npz") else re.sub(r"[^A-Za-z0-9._-]+", "_", source.relative_to(root).with_suffix("").as_posix() if source != root else kind)
+    name = dataset if dataset and kind in ("spin-npz", "humandata-npz") else re.sub(r"[^A-Za-z0-9._-]+", "_",
+            source.relative_to(root).with_suffix("").as_posix() if source != root else kind)
     name = name if CONVERTERS[kind][0] != "images" or name == dataset or not dataset else f"{dataset}.{kind}"
     return out / CONVERTERS[kind][0] / (name + (".npz" if CONVERTERS[kind][0] == "sequences" else ""))
 
@@ -218,7 +276,8 @@ def plan_conversions(
         source = path.parent if kind == "up-3d" else _group(path, kind)
         groups.setdefault((kind, source), []).append(path)
         keys[kind, source] = "up-3d" if kind == "up-3d" else found.dataset
-    jobs = [Job(kind, str(source), tuple(map(str, files)), str(_target(out, root, source, kind, keys[kind, source])), keys[kind, source], size) for (kind, source), files in groups.items()]
+    jobs = [Job(kind, str(source), tuple(map(str, files)), str(_target(out, root, source, kind, keys[kind, source])), keys[kind, source], size)
+            for (kind, source), files in groups.items()]
     return _distinct(jobs), left
 
 # %% ../../nbs/19f_convert.ipynb #78a1a59a

@@ -14,6 +14,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Iterable, Sequence
 
+from .mixtures import mixture_recipes, mixture_weights
+
 # %% ../../nbs/19_datasets.ipynb #5ca3caeb
 @dataclass(frozen=True)
 class DatasetRecord:
@@ -57,6 +59,7 @@ class Recipe:
     needs: tuple[tuple[str, ...], ...]  # of each group at least one set
     uses: dict[str, dict]               # set or auxiliary file -> share of the mixture or None, cost of its absence
     note: str = ""
+    mixture: str = ""                   # name in `humanbody.data.mixtures`, which then gives the shares
 
 # %% ../../nbs/19_datasets.ipynb #18d7a917
 def _tuples(record: dict) -> dict:
@@ -154,6 +157,9 @@ def recipe_status(
     missing = {k: u["cost"] for k, u in recipe.uses.items() if k not in found}
     shares = {k: u["share"] for k, u in recipe.uses.items() if u["share"] and k in found}
     total = sum(shares.values())
+    lengths = {k: get_dataset(k).length or 1 for k in found & set(_table()["sets"])}
+    if recipe.mixture and any(k in lengths for group in mixture_recipes()[recipe.mixture] for k in group):
+        shares, total = mixture_weights(recipe.mixture, lengths)[0], 1.0
     possible = all(found & set(group) for group in recipe.needs)
     state = "not possible" if not possible else "reduced" if missing else "complete"
     return RecipeStatus(recipe, state, {k: v / total for k, v in shares.items()}, missing)

@@ -30,9 +30,16 @@ def _sided(sk: Skeleton) -> dict[str, tuple[int, int]]:
     return {p: (look[f"left_{p}"], look[f"right_{p}"]) for p in _PARTS if f"left_{p}" in look and f"right_{p}" in look}
 
 
+def _numbers(x: Any, what: str) -> np.ndarray:
+    "Return an array of float64."
+    try: return np.asarray(x, dtype=float)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise ValueError(f"expected {what} as numbers, found {str(e)[:200]}; pass the array of the right key") from e
+
+
 def _points3d(joints: np.ndarray) -> np.ndarray:
     "Return (N,J,3) with NaN where a fourth channel (valid flag) is not positive."
-    x = np.asarray(joints, dtype=float)
+    x = _numbers(joints, "3D joints (N,J,3)")
     if x.ndim != 3 or x.shape[-1] not in (3, 4):
         raise ValueError(f"expected 3D joints (N,J,3) or (N,J,4) with a valid flag, found shape {x.shape}")
     return np.where(x[..., 3:] > 0, x[..., :3], np.nan) if x.shape[-1] == 4 else x
@@ -213,7 +220,7 @@ def guess_pose_unit(
     limit: float = 7.0,  # no sane rotation vector in radians has a larger component
 ) -> tuple[str, str]:  # "radians", "degrees" or "unknown", and a sentence
     "Say whether rotation vectors are radians or degrees by their largest component."
-    x = np.asarray(pose, dtype=float)
+    x = _numbers(pose, "rotation vectors (N,72)")
     top = float(np.abs(x[np.isfinite(x)]).max()) if np.isfinite(x).any() else np.nan
     if np.isnan(top): return "unknown", "No finite pose value."
     if top > limit: return "degrees", f"Largest pose value {top:.4g} exceeds {limit:g}: degrees, not radians; multiply by pi / 180."

@@ -87,9 +87,13 @@ def _npz_kind(shapes: dict) -> tuple[str, str, str]:
     if {"pose", "shape", "cam"} <= keys: return "mean-params", "mean parameters of HMR/SPIN", ""
     if "valid_fit" in keys or ({"pose", "betas"} <= keys and len(pose) == 2): return "final-fits", "SPIN final fits", ""
     if {"pose", "shape"} == keys: return "mosh-npz", "MoSh poses and shapes for the adversarial prior", "cmu-mosh"
+    if keys == {"betas", "gender"}: return "amass-shape", "shape and gender of one AMASS subject", "amass"
     if {"poses", "trans"} <= keys: return "amass-npz", "body parameters in the AMASS layout", "amass"
     if "positions_3d" in keys: return "videopose3d-3d", "VideoPose3D 3D positions", "videopose3d"
     if "positions_2d" in keys: return "videopose3d-2d", "VideoPose3D 2D detections", "videopose3d"
+    if {"v_template", "shapedirs"} <= keys:
+        hands = any(k.startswith("hands_components") for k in keys)
+        return "smpl-model", f"{'SMPL-X' if 'lmk_bary_coords' in keys else 'SMPL-H' if hands else 'SMPL'}-format body model, {shapes['v_template'][0][0]} vertices", ""
     if {"U", "D"} <= keys: return "mesh-downsampling", "mesh down-sampling matrices", ""
     if "results" in keys: return "pickled-results", "one pickled result (ROMP and relatives)", ""
     if {"joints", "format"} <= keys or {"joints", "meta"} <= keys or {"joints", "header"} <= keys: return "pose-sequence", "a PoseSequence of this workbook", ""
@@ -115,6 +119,8 @@ def _npy_kind(path: Path) -> tuple[str, str, dict]:
     if len(shape) == 3 and shape[1] == get_skeleton("h36m_17").num_joints and shape[2] == 3: return "motion-npy", "2D motions (InstaVariety layout)", numbers
     if shape == (100, 92, get_skeleton("h36m_17").num_joints): return "cube-parts", "LSP part lookup", numbers
     if len(shape) == 6: return "vertex-texture", "vertex texture of the LSP part protocol", numbers
+    if path.name.endswith("_joints.npy") and len(shape) == 2 and shape[0] == 3: return "up-3d-joints", "2D joints of one UP-3D image", numbers
+    if path.name == "id_all.npy": return "motion-ids", "video numbers of the InstaVariety motions", numbers
     return "unknown", "an array", numbers
 
 # %% ../../nbs/19a_identify.ipynb #e31403fa
@@ -177,6 +183,8 @@ def _json_list(value: list) -> tuple[str, str, str, dict]:
         count = len(kp) // 3 if kp and not isinstance(kp[0], list) else len(kp)
         kind, title = ("alphapose-json", "AlphaPose detections") if "box" in first or "idx" in first or not id.isdigit() else ("coco-results-json", "COCO keypoint results")
         return kind, f"{title} ({count} points)", "", dict(detections=len(value), keypoints=count)
+    if value and isinstance(value[0], list) and value[0] and isinstance(value[0][0], dict) and {"keypoints", "labels"} <= set(value[0][0]): return "vitpose-json", "ViTPose predictions (transformers)", "", dict(frames=len(value))
+    if "pose_landmarks" in first or "landmarks" in first: return "mediapipe-json", "MediaPipe landmarks", "", dict(frames=len(value))
     if first and "parm_pose" in first: return "eft-json", "EFT fits", "", dict(people=len(value))
     return "unknown", f"a list of {len(value)} items", "", {}
 
@@ -188,6 +196,7 @@ def _json_kind(value: Any) -> tuple[str, str, str, dict]:
     keys, first = set(value), next(iter(value.values()), None)
     if {"images", "annotations"} <= keys: return _coco_kind(value)
     if {"meta_info", "instance_info"} <= keys: return "mmpose-json", "MMPose predictions", "", dict(frames=len(value["instance_info"]))
+    if keys & {"pose_landmarks", "pose_world_landmarks"} or isinstance(value.get("frames"), list) and "landmarks" in str(value["frames"][:1])[:400]: return "mediapipe-json", "MediaPipe landmarks", "", dict(frames=len(value.get("frames", ())) or 1)
     if "people" in keys: return "openpose-json", "OpenPose detections of one frame", "", dict(people=len(value["people"]))
     if {"ver", "data"} <= keys: return "eft-json", "EFT fits", "", dict(people=len(value["data"]))
     if keys == {"bbox"}: return "bbox-json", "one box (SPIN demo)", "", {}

@@ -18,6 +18,7 @@ from .files import load_npy, load_npz
 from .guesses import regressor_report
 from .identify import MAX_OPEN, FileKind, identify_file, npz_shapes
 from .paths import walk_files
+from ..smplfile import read_smpl_arrays
 
 # %% ../../nbs/19c_inventory.ipynb #3cb27d97
 FIELDS = ("imgname", "center", "scale", "pose", "shape", "part", "S", "openpose", "has_smpl", "maskname", "partname", "gender")  # columns of source note 000
@@ -40,7 +41,8 @@ class Inventory:
 
 # %% ../../nbs/19c_inventory.ipynb #56ee0942
 _COLUMN_OF = (("keypoints2d/openpose", "openpose"), ("keypoints2d/", "part"), ("joints3d/", "S"), ("betas", "shape"), ("mask", "maskname"), ("part_mask", "partname"), ("gender", "gender"), ("pose", "pose"),
-              ("joint_2d", "part"), ("joint3d_image", "S"), ("joint_3d_image", "S"), ("smpl_pose", "pose"), ("smpl_shape", "shape"), ("poses", "pose"), ("poses2d", "part"), ("jointPositions", "S"))
+              ("joint_2d", "part"), ("joint3d_image", "S"), ("joint_3d_image", "S"), ("smpl_pose", "pose"), ("smpl_shape", "shape"), ("poses", "pose"), ("poses2d", "part"), ("jointPositions", "S"),
+              ("Pose", "S"), ("points", "S"), ("joints", "S"), ("motions", "part"), ("xy_px of the longest track", "part"), ("positions_3d/", "S"), ("positions_2d/", "part"))
 
 
 def field_shares(
@@ -49,7 +51,7 @@ def field_shares(
     "Bring the fields of any report to the columns of source note 000; the largest share counts where several fields mean the same."
     out: dict[str, float] = {}
     for row in report.fields:
-        name = row["field"].split("/")[-1] if not row["field"].startswith(("keypoints2d/", "joints3d/")) else row["field"]
+        name = row["field"].split("/")[-1] if not row["field"].startswith(("keypoints2d/", "joints3d/", "positions_")) else row["field"]
         column = name if name in FIELDS else next((c for key, c in _COLUMN_OF if name == key or key.endswith(("/", "openpose")) and name.startswith(key)), "")
         if column: out[column] = max(out.get(column, 0.0), row.get("rows with it [%]") or 0.0)
     if "first image" in report.counts: out |= dict(imgname=100.0, center=100.0, scale=100.0)
@@ -77,7 +79,7 @@ def _set_row(root: Path, record: DatasetRecord, files: list[str], sample: int, s
         else: break
     if report.kind == "faulty": return row | dict(found=0, file=files[0], remark=f"cannot be read: {faults[0]}"), report
     have = field_shares(report)
-    rows = report.counts.get("rows", report.counts.get("train", report.counts.get("people")))
+    rows = report.counts.get("rows", report.counts.get("train", report.counts.get("frames", report.counts.get("people"))))
     row |= dict(file=name, length=rows, expected=record.length, unique=report.counts.get("unique images"), **{"expected unique": record.unique, "image name": report.counts.get("first image", ""), "images": report.counts.get("images found", "")})
     row |= {k: 1 if k in have else "" for k in FIELDS}
     if report.kind == "spin-npz": report.findings.extend(_length_notes(record, rows, row["unique"]))
@@ -103,9 +105,18 @@ def _mean_pose_words(path: Path) -> str:
     return f"6D pose stored {'interleaved (columns), as SPIN does' if columns <= rows else 'as two rows, not as SPIN does'} (off orthonormal by {min(columns, rows):.1e}; the other layout by {max(columns, rows):.1e})"
 
 
-def _aux_words(key: str, path: Path, kind: FileKind, lengths: dict[str, int]) -> str:
+def _template(path: Path) -> np.ndarray | None:
+    "Rest vertices (V,3) of a body model file, for telling the sides of a regressor; None where it cannot be read."
+    try: x = np.asarray(read_smpl_arrays(path)["v_template"], float)
+    except (ValueError, KeyError, FileNotFoundError, TypeError): return None
+    return x if x.ndim == 2 and x.shape[1] == 3 else None
+
+
+def _aux_words(key: str, path: Path, kind: FileKind, lengths: dict[str, int], template: np.ndarray | None = None) -> str:
     "What an auxiliary file is, measured."
-    if kind.kind == "regressor": return regressor_report(load_npy(path)).sentence
+    if kind.kind == "regressor":
+        matrix = load_npy(path)
+        return regressor_report(matrix, template if template is not None and matrix.shape[1] == len(template) else None).sentence
     if kind.kind == "mean-params": return _mean_pose_words(path)
     if kind.kind == "fits-npy" or kind.kind == "final-fits":
         rows = kind.numbers.get("rows") or kind.numbers["shape"][0]
@@ -119,14 +130,14 @@ def _aux_words(key: str, path: Path, kind: FileKind, lengths: dict[str, int]) ->
 _FIT_NAMES = {"h36m-mosh-train": "h36m", "coco-train": "coco", "mpi-inf-3dhp-train": "mpi-inf-3dhp"}
 
 
-def _aux_row(root: Path, record: AuxRecord, files: list[str], lengths: dict[str, int]) -> dict:
+def _aux_row(root: Path, record: AuxRecord, files: list[str], lengths: dict[str, int], template: np.ndarray | None = None) -> dict:
     "Row of the table for one auxiliary file."
     row = {"file of": record.key, "for": record.what}
     if not files: return row | dict(found=0, file="", remark=f"put {record.put}; licence: {record.licence}; without it: {record.without}")
     words = []
     for name in files[:4]:
         kind = identify_file(root / name)
-        words.append((f"{name}: " if len(files) > 1 else "") + (kind.reason if kind.kind == "faulty" else _aux_words(record.key, root / name, kind, lengths)))
+        words.append((f"{name}: " if len(files) > 1 else "") + (kind.reason if kind.kind == "faulty" else _aux_words(record.key, root / name, kind, lengths, template)))
     return row | dict(found=0 if all("cannot" in w for w in words) else 1, file=files[0], remark="; ".join(words) + (f"; and {len(files) - 4} more" if len(files) > 4 else ""), trap=record.trap)
 
 # %% ../../nbs/19c_inventory.ipynb #7727527c
@@ -151,9 +162,11 @@ def take_inventory(
         if report is not None: inv.reports[key] = report
         if row.get("length"): lengths[key] = row["length"]
         claimed.update(files)
+    body = match_files(paths, get_auxiliary("smpl").files)
+    template = _template(root / body[0]) if body else None
     for key in list_auxiliary():
         files = match_files(paths, get_auxiliary(key).files)
-        inv.auxiliary.append(_aux_row(root, get_auxiliary(key), files, lengths))
+        inv.auxiliary.append(_aux_row(root, get_auxiliary(key), files, lengths, template))
         claimed.update(files)
     inv.recipes = [recipe_status(inv.found(), key) for key in list_recipes()]
     rest = [p for p in paths if p not in claimed]

@@ -62,6 +62,7 @@ def _mesh_split(data: Mapping, name: str, canvas: Any, sk: Skeleton) -> MeshSpli
     "Check one split."
     J, pose_width = sk.num_joints, 3 * get_skeleton("smpl_24").num_joints
     shapes = dict(joint_2d=(J, 2), confidence=(J,), smpl_pose=(pose_width,), smpl_shape=(10,))
+    if not isinstance(data, Mapping): raise ValueError(f"{name}: expected a dictionary of arrays, found {type(data).__name__}; check the file")
     missing = [k for k in (*shapes, "source") if k not in data]
     if missing: raise ValueError(f"{name}: expected {missing}, found {sorted(map(str, data))}; check the file")
     try:

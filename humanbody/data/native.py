@@ -12,7 +12,9 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from .files import load_npz, load_pickle
+from .amc import amc_sequence
+from .files import load_npy, load_npz, load_pickle
+from .h36m_native import read_pose_cdf
 from .imagerows import ImageRows
 from .marker_maps import read_mocap
 from .sets_2d import read_coco, read_mpii, read_mpii_h5, read_mpii_json
@@ -85,8 +87,8 @@ def _walk(value: Any, name: str, out: dict[str, np.ndarray], depth: int) -> None
         elif all(isinstance(v, np.ndarray) for v in value[:8]):
             for i, v in enumerate(value[:3]): _walk(v, f"{name}[{i}]", out, depth - 1)
 
-# %% ../../nbs/19aa_native.ipynb #8beb5efd
-KEYPOINT_KINDS = ("alphapose-json", "coco-results-json", "mmpose-json", "openpose-json", "posetrack-json", "hand-json", "halpe-json")
+# %% ../../nbs/19aa_native.ipynb #f191ca3a
+KEYPOINT_KINDS = ("alphapose-json", "coco-results-json", "mmpose-json", "openpose-json", "posetrack-json", "hand-json", "halpe-json", "vitpose-json", "mediapipe-json")
 _ANY_SIZE = (2**16, 2**16)  # px; tracks are counted here, not normalised, so the picture's true size is not needed
 
 
@@ -99,9 +101,16 @@ def file_arrays(
     if kind in ("lifting-pkl", "mesh-pkl", "clip-pkl", "mosh-pkl", "joints-pkl", "body-pkl", "noise-params", "3dpw-pkl", "smpl-model"):
         _walk(load_pickle(path), "", out, 3)
         return out, {}
+    if kind == "h36m-cdf":
+        x = read_pose_cdf(path)
+        return {"Pose": x}, dict(frames=len(x))
+    if kind == "motion-npy": return {"motions": load_npy(path)}, {}
+    if kind == "amc":
+        seq = amc_sequence(path)
+        return {"joints": seq.joints}, dict(frames=len(seq), fps=seq.fps, points=seq.skeleton.num_joints)
     if kind in ("videopose3d-3d", "videopose3d-2d", "mosh-npz", "final-fits", "mean-params", "amass-npz", "humandata-npz"):
         for k, v in load_npz(path).items(): _walk(v[()] if v.shape == () and v.dtype == object else v, k, out, 4)
-        return out, {}
+        return out, dict(recordings=len(out), frames=sum(map(len, out.values()))) if kind.startswith("videopose3d") else {}
     if kind in ("c3d", "trc", "bvh"):
         d = read_mocap(path)
         return dict(points=d.points), dict(frames=len(d.points), fps=round(float(d.fps), 3), points=len(d.names), first=", ".join(d.names[:4]))

@@ -178,7 +178,10 @@ def pw3d_rows(
     split: str = "test",
 ) -> ImageRows:
     "Make image rows of 3DPW sequences; frames without a valid camera or a visible joint are left out and counted."
-    sequences = [sequence] if isinstance(sequence, dict) else list(sequence)
+    sequences = [sequence] if isinstance(sequence, dict) else list(sequence) if isinstance(sequence, (list, tuple)) else [sequence]
+    for seq in sequences:
+        if not isinstance(seq, dict):
+            raise ValueError(f"3dpw {split}: expected dictionaries of a sequence, found {type(seq).__name__}; load the files of sequenceFiles with load_pickle")
     images, parts, skip = [], [], Counter()
     for seq in sorted(sequences, key=lambda s: natural_key(str(s.get("sequence", "")))):
         name = f"3dpw {seq.get('sequence', '(no name)')}"

@@ -22,7 +22,8 @@ class UnsafeFileError(ValueError):
 
 def broken(path: str | Path, expected: str, found: str, fix: str) -> ValueError:
     "Make the one-sentence error of this module."
-    return ValueError(f"{path}: expected {expected}, found {found}; {fix}")
+    found = " ".join(str(found).split())  # what another library says may have lines or bytes of the file in it
+    return ValueError(f"{path}: expected {expected}, found {found if len(found) < 500 else found[:500] + '...'}; {fix}")
 
 
 def memory_limit(size: int) -> int:
@@ -332,9 +333,9 @@ def _load_build(self):
 
 
 def _load_unicode(self, width: int):
-    "BINUNICODE: text beyond ASCII may take four bytes for each byte of the file."
+    "BINUNICODE: a text takes one byte a letter up to Latin-1 (arrays of protocol 2), two or four beyond."
     data = self.read(int.from_bytes(self.read(width), "little"))
-    if not data.isascii(): self.charge(4 * len(data))
+    if (top := max(data, default=0)) >= 0xC4: self.charge((4 if top >= 0xF0 else 2) * len(data))
     self.append(str(data, "utf-8", "surrogatepass"))
 
 
