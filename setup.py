@@ -26,10 +26,12 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={
         "dev": cfg["dev_requirements"].split() + cfg["mocap_requirements"].split()
-        + cfg["data_requirements"].split() + cfg["sam_requirements"].split(),
+        + cfg["data_requirements"].split() + cfg["sam_requirements"].split()
+        + cfg["onnx_requirements"].split(),
         "mocap": cfg["mocap_requirements"].split(),
         "data": cfg["data_requirements"].split(),
         "sam": cfg["sam_requirements"].split(),
+        "onnx": cfg["onnx_requirements"].split(),
         "body": cfg["body_requirements"].split(),
     },
     entry_points={"nbdev": ["humanbody=humanbody._modidx:d"]},

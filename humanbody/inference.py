@@ -24,7 +24,7 @@ from .sequence import Keypoints2D, PoseSequence
 from .skeleton import Skeleton, flip, get_skeleton
 
 # %% auto #0
-__all__ = ['Lifter', 'list_lifters', 'load_lifter', 'place_in_camera', 'lift', 'assumed_camera']
+__all__ = ['Lifter', 'list_lifters', 'load_lifter', 'place_in_camera', 'keypoint_rays', 'lift', 'look_ahead', 'assumed_camera']
 
 # %% ../nbs/44_inference.ipynb #1d8a906f
 @dataclass(frozen=True)
@@ -100,18 +100,27 @@ def place_in_camera(
     return out.to(joints.dtype)
 
 # %% ../nbs/44_inference.ipynb #1bb430ed
-def _windows(kp: Keypoints2D, lifter: Lifter, camera: Camera, up: np.ndarray | None) -> tuple[RayWindow, Tensor, Tensor]:
-    "Return the windows of all frames, the rays (T,J,2) and the confidence (T,J)."
+def keypoint_rays(
+    kp: Keypoints2D,
+    camera: Camera,
+) -> tuple[Tensor, Tensor]:  # rays (T,J,2) x/z, y/z, NaN where missing; confidence (T,J), 0 where missing
+    "Turn keypoints into camera rays with their confidence."
     rays = torch.as_tensor(camera.unproject(np.nan_to_num(kp.xy_px, nan=0.0))[..., :2], dtype=torch.float32)
     gone = torch.as_tensor(np.isnan(kp.xy_px).any(-1))
     rays = rays.masked_fill(gone[..., None], torch.nan)
     conf = torch.ones(rays.shape[:2]) if kp.confidence is None else torch.as_tensor(kp.confidence, dtype=torch.float32)
-    conf = conf.masked_fill(gone, 0.0)
+    return rays, conf.masked_fill(gone, 0.0)
+
+
+def _windows(lifter: Lifter, rays: Tensor, conf: Tensor, up: np.ndarray | None, latency: int | None) -> RayWindow:
+    "Return the window of each frame; frames before the first, after the last or not yet seen are repeats of the nearest."
     window, step = getattr(lifter.model, "window", 1), getattr(lifter.model, "step", 1)
     T = len(rays)
-    rows = (torch.arange(T)[:, None] + (torch.arange(window) - window // 2) * step).clamp(0, T - 1)
+    now = torch.arange(T)[:, None]
+    rows = now + (torch.arange(window) - window // 2) * step
+    rows = rows.clamp(0, T - 1) if latency is None else torch.minimum(rows, now + latency).clamp(0, T - 1)
     up_t = None if up is None else torch.as_tensor(np.asarray(up), dtype=torch.float32).expand(T, 3)
-    return ray_window(rays[rows], conf[rows], up_t), rays, conf
+    return ray_window(rays[rows], conf[rows], up_t)
 
 
 def _run(lifter: Lifter, win: RayWindow, mirror: bool) -> Tensor:
@@ -131,8 +140,10 @@ def lift(
     up: np.ndarray | None = None,  # (3,) up in the camera; angles against gravity need it
     camera: Camera | None = None,  # default: keypoints.camera_model
     flip_average: bool = False,  # average with the mirrored input: twice the time, left/right exactly symmetric
+    latency: int | None = None,  # frames after a frame that may be used for it; None: all its window has
 ) -> PoseSequence:
     "Lift 2D keypoints to a PoseSequence in camera axes [m]."
+    if latency is not None and latency < 0: raise ValueError(f"lift: expected a latency of at least 0 frames, found {latency}")
     lifter = load_lifter(lifter) if isinstance(lifter, (str, Path)) else lifter
     if keypoints.skeleton.joints != lifter.skeleton.joints:
         raise ValueError(f"keypoints are of skeleton {keypoints.skeleton.name}, lifter {lifter.name} reads {lifter.skeleton.name}; "
@@ -140,7 +151,8 @@ def lift(
     camera = camera or keypoints.camera_model
     if camera is None:
         raise ValueError("lift: the keypoints come without a camera; pass camera=, or assumed_camera(keypoints.size) and say so in your results")
-    win, rays, conf = _windows(keypoints, lifter, camera, up)
+    rays, conf = keypoint_rays(keypoints, camera)
+    win = _windows(lifter, rays, conf, up, latency)
     give = _lift_mesh if lifter.is_mesh else _lift_joints
     joints, body = give(lifter, win, flip_average)
     t = place_in_camera(joints, rays, conf)
@@ -150,7 +162,7 @@ def lift(
     joints = (joints + t[:, None]).numpy().astype(np.float64)
     return PoseSequence(joints, lifter.skeleton, keypoints.fps, "camera", None if up is None else np.asarray(up, dtype=np.float64),
                         np.where(seen[:, None].numpy(), conf.numpy(), 0.0), body, keypoints.frames, keypoints.source, lifter.name,
-                        keypoints.subject, keypoints.trial, keypoints.camera, dict(lifter=lifter.name, flip_average=flip_average))
+                        keypoints.subject, keypoints.trial, keypoints.camera, dict(lifter=lifter.name, flip_average=flip_average, latency=latency))
 
 # %% ../nbs/44_inference.ipynb #1d9fda27
 def _lift_joints(lifter: Lifter, win: RayWindow, flip_average: bool) -> tuple[Tensor, None]:
@@ -188,6 +200,13 @@ def _chordal(a: Tensor, b: Tensor) -> Tensor:
     u, _, v = torch.linalg.svd(a + b)
     sign = torch.linalg.det(u @ v)
     return torch.cat([u[..., :2], u[..., 2:] * sign[..., None, None]], -1) @ v
+
+# %% ../nbs/44_inference.ipynb #b5c240c0
+def look_ahead(
+    lifter: Lifter,
+) -> int:
+    "Return how many frames after a frame the lifter uses for it."
+    return getattr(lifter.model, "window", 1) // 2 * getattr(lifter.model, "step", 1)
 
 # %% ../nbs/44_inference.ipynb #6aa01ad0
 def assumed_camera(

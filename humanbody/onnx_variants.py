@@ -80,7 +80,7 @@ def linear_layers(
     mine = lambda n: n.op_type in ("MatMul", "Gemm") and len(n.input) > 1 and n.input[1] in fixed
     return [n.name for n in model.graph.node if mine(n) and not n.input[1].startswith(("points.", "surface."))]
 
-
+# %% ../nbs/45a_onnx_variants.ipynb #b14d8ba1
 def _without_gemm(
     model: Any,  # onnx.ModelProto, changed in place
     layers: list[str],
@@ -105,7 +105,7 @@ def _without_gemm(
     used = {i for n in graph.node for i in n.input}
     for t in [t for t in graph.initializer if t.name not in used]: graph.initializer.remove(t)
 
-
+# %% ../nbs/45a_onnx_variants.ipynb #f257605c
 def make_int8(
     source: str | Path,  # exported fp32 lifter
     path: str | Path,  # .onnx file to write

@@ -21,10 +21,11 @@ import bench_body
 import bench_data
 import bench_images
 import bench_lifting
+import bench_onnx
 import bench_store
 from humanbody.runs import start_run
 
-MODULES = (bench_body, bench_data, bench_images, bench_lifting, bench_store)
+MODULES = (bench_body, bench_data, bench_images, bench_lifting, bench_onnx, bench_store)
 BF16 = {"amx_bf16", "avx512_bf16", "bf16"}  # processor flags (x86, arm)
 AIMS = (  # words that a row's name holds, sense, aim
     (("vertices, batch 1",), ">=", 2.0),
@@ -36,6 +37,8 @@ AIMS = (  # words that a row's name holds, sense, aim
     (("clip loading",), ">=", 5.0),
     (("on disk",), "<=", 0.4),
     (("source pickle read",), ">=", 5.0),
+    (("ONNX", "fp32"), ">=", 1.5),
+    (("ONNX", "int8"), ">=", 3.0),
     (("image loading", ", exact"), ">=", 3.0),
     (("image loading", ", fast,"), ">=", 3.0),
 )

@@ -2,9 +2,10 @@
 import numpy as np
 
 from humanbody.data.files import save_json
-from humanbody.data.keypoint_files import read_detections
+from humanbody.data.keypoint_files import (read_alphapose, read_coco_annotations, read_coco_results, read_detections, read_mediapipe, read_mmpose, read_openpose,
+                                           read_vitpose)
 from humanbody.data.keypoint_writers import detections_of, write_detections
-from humanbody.data.tracks import sequences
+from humanbody.data.tracks import read_keypoints, sequences
 from humanbody.sequence import Keypoints2D
 from humanbody.skeleton import skeleton_from_dict
 
@@ -41,3 +42,8 @@ def _read(path):
 
 FORMATS = ("alphapose", "coco_results", "coco", "mmpose", "vitpose", "mediapipe", "openpose_file", "alphapose_open", "mediapipe_lists")
 READERS = {f"read_keypoints, {fmt}": (_writer(fmt), _read) for fmt in FORMATS}
+
+CALLS = dict(alphapose=read_alphapose, coco_results=read_coco_results, coco=read_coco_annotations, mmpose=read_mmpose, vitpose=read_vitpose, mediapipe=read_mediapipe,
+             openpose_file=read_openpose)
+READERS |= {f"{call.__name__}": (_writer(fmt), lambda p, call=call: call(p, skeleton=FIVE, size=SIZE)) for fmt, call in CALLS.items()}
+READERS["read_keypoints"] = _writer("coco"), lambda p: read_keypoints(p, skeleton=FIVE, size=SIZE)

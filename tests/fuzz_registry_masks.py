@@ -3,7 +3,7 @@ import numpy as np
 from PIL import Image
 
 from humanbody.data.mask_points import read_bank, write_bank
-from humanbody.data.masks import load_mask, make_mask, read_mask, read_reference_points, save_mask, write_reference_points
+from humanbody.data.masks import load_mask, make_mask, read_mask, read_reference_mask, read_reference_points, save_mask, write_reference_points
 
 
 def _disc(n=24):
@@ -47,5 +47,6 @@ READERS = {
     "mask_kept_npz": (_kept, load_mask),
     "mask_any_npz": (_any, lambda p: read_mask(p, key="mask")),
     "mask_reference_points": (lambda p: write_reference_points(p.with_suffix(".npy"), "im00001", np.argwhere(_disc())), read_reference_points),
+    "mask_reference": (lambda p: write_reference_points(p.with_suffix(".npy"), "im00001", np.argwhere(_disc())), read_reference_mask),
     "mask_bank": (lambda p: write_bank(p.with_suffix(".npy"), np.zeros((1, 441, 2))), read_bank),
 }

@@ -5,7 +5,7 @@ import numpy as np
 from small_files import BVH
 from test_malformed_mocap import AMC, ASF
 
-from humanbody.data.amass import AmassMotion, MoshPoses, load_amass, read_mosh, write_amass, write_mosh
+from humanbody.data.amass import AmassMotion, MoshPoses, load_amass, read_amass, read_mosh, write_amass, write_mosh
 from humanbody.data.amc import parse_asf, read_amc
 from humanbody.data.bvh import read_bvh
 from humanbody.data.mocap import MarkerData, check_c3d_header, read_c3d, read_trc
@@ -78,6 +78,7 @@ READERS = {
     "read_c3d, DEC": (lambda path: write_c3d(_markers(), path, processor=85), lambda path: read_c3d(path, up="z")),
     "read_c3d, big-endian": (lambda path: write_c3d(_markers(), path, processor=86), lambda path: read_c3d(path, up="z")),
     "load_amass": (_amass, load_amass),
+    "read_amass": (_amass, read_amass),
     "read_mosh, npz": (_mosh, read_mosh),
     "read_mosh, pickle": (_neutr_mosh, read_mosh),
     "read_results": (_results, lambda path: read_results(path, 30.0)),

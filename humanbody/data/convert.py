@@ -19,7 +19,7 @@ import numpy as np
 from .amass import read_amass
 from .amc import amc_sequence
 from .datasets import get_dataset
-from .files import file_fingerprint, load_json, load_npz, load_pickle, save_json
+from .files import file_fingerprint, load_json, load_npz, save_json
 from .fit_files import read_eft, read_fits
 from .fits import FitsStore
 from .guesses import guess_joint_order
@@ -34,11 +34,8 @@ from .marker_maps import map_points, read_mocap, suggest_map, to_pose_sequence
 from .mesh_pickles import mesh_store, read_mesh_pickle
 from .mocap import MarkerData
 from .motionbert import amass_joint_store, clip_store, insta_store
+from .native import IMAGE_READERS, KEYPOINT_KINDS, native_rows, set_folder
 from .paths import walk_files
-from .sets_2d import read_coco, read_mpii, read_mpii_h5, read_mpii_json
-from .sets_3d import read_3dhp_test, read_3dhp_train
-from .sets_h36m import pw3d_rows
-from .sets_lsp import read_lsp, read_lspet, read_up3d
 from .spin_npz import read_spin_npz
 from .store import MotionStore
 from .tracks import read_keypoints
@@ -97,21 +94,9 @@ def _human_data(job: Job) -> int:
     return len(read_human_data(job.source).to_store(job.target, job.dataset or Path(job.source).stem, _split(job), overwrite=True))
 
 
-def _rows(read: Callable) -> Callable:
-    "A converter from a reader that gives image rows."
-    def convert(job: Job) -> int: return len(read(job).boxed().save(job.target, overwrite=True))
-    return convert
-
-
-def _lsp(job: Job) -> Any:
-    "LSP's and LSPET's joints.mat share a form; the folder or the registry tells which it is."
-    original = re.search(r"lsp_dataset|/lsp/|lsp-orig", job.source.lower()) and "lspet" not in job.source.lower()
-    return read_lsp(job.source, _split(job)) if original else read_lspet(job.source)
-
-# %% ../../nbs/19f_convert.ipynb #c1ace994
-def _pw3d(job: Job) -> Any:
-    return pw3d_rows([load_pickle(p) for p in job.inputs], "test" if "/test/" in job.inputs[0] else "validation" if "/validation/" in job.inputs[0]
-            or "/val/" in job.inputs[0] else "train")
+def _rows(job: Job) -> int:
+    "Image annotations in a native layout."
+    return len(native_rows(job.source, job.kind, job.inputs, _split(job)).save(job.target, overwrite=True))
 
 # %% ../../nbs/19f_convert.ipynb #b50652a4
 def _frames(store: MotionStore) -> int:
@@ -216,36 +201,19 @@ def _clips(job: Job) -> int:
 
 # %% ../../nbs/19f_convert.ipynb #55b57a2c
 CONVERTERS: dict[str, tuple[str, Callable]] = {  # kind -> (folder of the results, converter)
-    "spin-npz": ("images", _spin), "humandata-npz": ("images", _human_data), "mpii-json": ("images", _rows(lambda j: read_mpii_json(j.source))),
-            "mpii-mat": ("images", _rows(lambda j: read_mpii(j.source))),
-    "mpii-h5": ("images", _rows(lambda j: read_mpii_h5(j.source))), "coco-json": ("images", _rows(lambda j: read_coco(j.source))),
-            "lsp-joints": ("images", _rows(_lsp)), "3dhp-train": ("images", _rows(lambda j: read_3dhp_train(j.source, pictures=False))),
-    "3dhp-test": ("images", _rows(lambda j: read_3dhp_test(j.source))), "3dpw-pkl": ("images", _rows(_pw3d)),
-            "up-3d": ("images", _rows(lambda j: read_up3d(j.source))),
+    "spin-npz": ("images", _spin), "humandata-npz": ("images", _human_data), **{k: ("images", _rows) for k in IMAGE_READERS},
     "lifting-pkl": ("motions", lambda j: _frames((vehs_store if j.dataset in ("vehs", "hands") else h36m_store)(j.source, j.target, overwrite=True))),
     "mesh-pkl": ("motions", _mesh), "joints-pkl": ("motions", lambda j: _frames(amass_joint_store(j.source, j.target, overwrite=True))),
     "clip-pkl": ("motions", _clips), "motion-npy": ("motions", lambda j: _frames(insta_store(j.source, j.target, overwrite=True))),
     "videopose3d-3d": ("motions", _videopose3d), "h36m-cdf": ("motions", _native), "lcn-mat": ("motions", _lcn),
     "amass-npz": ("sequences", lambda j: _sequence(j, read_amass(j.source))), "c3d": ("sequences", _mocap), "trc": ("sequences", _mocap),
     "bvh": ("sequences", _bvh), "amc": ("sequences", lambda j: _sequence(j, amc_sequence(j.source))),
-    **{k: ("keypoints", _keypoints) for k in ("alphapose-json", "coco-results-json", "mmpose-json", "openpose-json", "posetrack-json", "hand-json",
-    "halpe-json")},
+    **{k: ("keypoints", _keypoints) for k in KEYPOINT_KINDS},
     "final-fits": ("fits", _fits), "fits-npy": ("fits", _fits), "eft-json": ("fits", lambda j: len(FitsStore.create(j.target, read_eft(j.source),
     Path(j.source).stem, overwrite=True))),
 }
 
 # %% ../../nbs/19f_convert.ipynb #6371da63
-_DEPTH = {"3dhp-train": 3, "3dhp-test": 2, "3dpw-pkl": 1, "h36m-cdf": 4, "lcn-mat": 2, "clip-pkl": 2, "motion-npy": 1,
-        "openpose-json": 1}  # kind -> how far above its files the set's folder stands
-
-
-def _group(path: Path, kind: str) -> Path:
-    "The source of a job: the file, or the folder of the set it is a part of."
-    if kind == "openpose-json" and not re.search(r"_\d+_keypoints$", path.stem): return path  # one picture, no clip
-    for _ in range(_DEPTH.get(kind, 0)): path = path.parent
-    return path
-
-
 def _target(out: Path, root: Path, source: Path, kind: str, dataset: str) -> Path:
     "Where the result goes: named by the set, else by the path."
     name = dataset if dataset and kind in ("spin-npz", "humandata-npz") else re.sub(r"[^A-Za-z0-9._-]+", "_",
@@ -267,13 +235,13 @@ def plan_conversions(
     for path in walk_files(root):
         if path.resolve().is_relative_to(out): continue
         if path.suffix.lower() == ".txt" and path.name != "train.txt" or path.suffix.lower() in (".jpg", ".jpeg", ".png", ".mp4", ".avi"): continue
-        found = identify_file(path, root)
+        found = identify_file(path, root, max_open=2**34)  # a file to be converted is read whole in any case
         kind = "up-3d" if path.name == "train.txt" and "up-3d" in path.as_posix().lower() else found.kind
         if kind not in CONVERTERS:
             if kind not in ("notes", "asf"): left.append((found.path, found.reason if kind == "faulty" else f"{found.title}: no conversion needed or known"))
             continue
         if kinds and kind not in kinds: continue
-        source = path.parent if kind == "up-3d" else _group(path, kind)
+        source = set_folder(path, kind)
         groups.setdefault((kind, source), []).append(path)
         keys[kind, source] = "up-3d" if kind == "up-3d" else found.dataset
     jobs = [Job(kind, str(source), tuple(map(str, files)), str(_target(out, root, source, kind, keys[kind, source])), keys[kind, source], size)

@@ -117,7 +117,7 @@ def _read_eft_npz(path: Path, notes: list) -> Fits:
     data = load_npz(path, list(need))
     pose = read_pose(data["pose"], notes, f"{path}[pose]")
     betas = read_betas(data["shape"], len(pose), notes, f"{path}[shape]")
-    if len(data["imgname"]) != len(pose) or data["center"].shape != (len(pose), 2) or data["center"].dtype.kind not in "fiu":
+    if data["imgname"].shape[:1] != (len(pose),) or data["center"].shape != (len(pose), 2) or data["center"].dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected {len(pose)} names and centres, found {data['imgname'].shape} and {data['center'].shape}; check the file")
     try: images = [clean_image_name(x) for x in data["imgname"].tolist()]
     except ValueError as e: raise ValueError(f"{path}: {e}") from e

@@ -30,7 +30,7 @@ def _sided(sk: Skeleton) -> dict[str, tuple[int, int]]:
     return {p: (look[f"left_{p}"], look[f"right_{p}"]) for p in _PARTS if f"left_{p}" in look and f"right_{p}" in look}
 
 
-def _numbers(x: Any, what: str) -> np.ndarray:
+def _numbers(x: object, what: str) -> np.ndarray:
     "Return an array of float64."
     try: return np.asarray(x, dtype=float)
     except (TypeError, ValueError, OverflowError) as e:

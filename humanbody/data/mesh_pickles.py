@@ -90,7 +90,9 @@ def _mesh_canvas(data: Mapping, name: str, canvas: Any, count: int) -> tuple[np.
         return np.repeat(hw.max(1, keepdims=True), 2, 1).astype(float), hw[:, ::-1].astype(float)
     if not isinstance(canvas, Mapping): return np.tile(np.asarray(canvas, float), (count, 1)), None
     if "camera_name" not in data: raise ValueError(f"{name}: expected camera_name or img_hw, found neither; pass dataset=(width, height)")
-    size = camera_sizes(np.asarray(data["camera_name"]).astype(str), canvas, name)
+    try: cameras = np.asarray(data["camera_name"]).astype(str)
+    except (TypeError, ValueError) as e: raise ValueError(f"{name}: expected camera_name as text, found {e}; write the file again") from e
+    size = camera_sizes(cameras, canvas, name)
     return size, size
 
 # %% ../../nbs/12e_mesh_pickles.ipynb #9f439b10

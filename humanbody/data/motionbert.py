@@ -333,7 +333,7 @@ def read_d2c(
 
 def _number(x: Any) -> float:
     "Return a number as it is and NaN for anything else."
-    return x if isinstance(x, (int, float, np.floating, np.integer)) and not isinstance(x, bool) else np.nan
+    return float(x) if isinstance(x, (int, float, np.floating, np.integer)) and not isinstance(x, bool) and abs(x) < 1e300 else np.nan
 
 
 def write_d2c(path: str | Path, params: Mapping[str, float]) -> Path:

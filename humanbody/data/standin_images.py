@@ -223,12 +223,12 @@ def six_parts(parts: np.ndarray) -> np.ndarray:  # (H,W) uint8, 0 outside
 
 
 def iuv_image(parts: np.ndarray) -> np.ndarray:  # (H,W,3) uint8
-    "Return part, u, v per pixel: u and v run from 0 to 255 over each part's box."
+    "Return a map in the layout of mmpose's BF_IUV_gt pictures: red V, green U (0 to 255 over each part's box), blue 1 on the body."
     out = np.zeros((*parts.shape, 3), np.uint8)
-    out[..., 0] = parts
+    out[..., 2] = parts > 0
     for p in np.unique(parts[parts > 0]):
         at = np.nonzero(parts == p)
-        for c, x in ((1, at[1]), (2, at[0])): out[(*at, c)] = 255 * (x - x.min()) // max(np.ptp(x), 1)
+        for c, x in ((1, at[1]), (0, at[0])): out[(*at, c)] = 255 * (x - x.min()) // max(np.ptp(x), 1)
     return out
 
 

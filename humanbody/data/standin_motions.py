@@ -129,7 +129,7 @@ def _h36m_sh(tree: Tree) -> None:
     tree.dump("mesh/mesh_det_h36m.pkl", {k: _mesh_part(tree, splits[k], s) for k, s in parts.items()}, 4)
     tree.dump("mesh/mesh_det_coco.pkl", {k: _mesh_pictures(tree, key) for k, key in (("train", "coco-train"), ("test", "coco-val"))}, 4)
 
-
+# %% ../../nbs/19db_standin_motions.ipynb #5fb76646
 def _mesh_pictures(tree: Tree, key: str) -> dict[str, Any]:
     "Return one split of a mesh file of single pictures."
     scenes = tree.scenes(key)

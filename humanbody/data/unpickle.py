@@ -34,8 +34,10 @@ def memory_limit(size: int) -> int:
 def existing(path: str | Path) -> Path:
     "Return `path` as a Path of an existing file."
     path = Path(path)
-    if path.is_file(): return path
-    raise FileNotFoundError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'}; check the path")
+    try: found = "" if path.is_file() else "a folder" if path.is_dir() else "nothing"
+    except OSError as e: found = e.strerror or type(e).__name__  # a name too long, a loop of links, no right to look
+    if not found: return path
+    raise FileNotFoundError(f"{str(path)[:500]}: expected a file, found {found}; check the path")
 
 # %% ../../nbs/00_unpickle.ipynb #52601e24
 def check_keys(keys: Any) -> None:

@@ -38,7 +38,7 @@ def _angles(joints: np.ndarray, sk: Skeleton, up: np.ndarray | None) -> JointAng
     points = {n: joints[:, i].astype(np.float64) for i, n in enumerate(sk.joints)}
     return angles_from_points(points, up, sk.name)
 
-
+# %% ../../nbs/54a_variant_errors.ipynb #348f8db3
 def variant_errors(
     reference: np.ndarray,  # (N,T,J,3)
     other: np.ndarray,  # (N,T,J,3)
