@@ -69,7 +69,8 @@ def _summary(values, frame, index: FrameIndex, average: str, draws: int, seed: i
     "Return the number of one average with its interval and counts."
     labels = {k: v[frame] for k, v in index.labels.items()}
     who = next((k for k in ("subjects", "sequences") if len(np.unique(labels[k])) > 1), "sequences")
-    counts = dict(samples=len(values), frames=len(np.unique(frame)), sequences=len(np.unique(labels["sequences"])), subjects=len({index.names["subjects"][k] for k in np.unique(labels["subjects"])} - {"not said"}))
+    counts = dict(samples=len(values), frames=len(np.unique(frame)), sequences=len(np.unique(labels["sequences"])),
+        subjects=len({index.names["subjects"][k] for k in np.unique(labels["subjects"])} - {"not said"}))
     if not len(values): return dict(value=np.nan, low=np.nan, high=np.nan, resampled="none", **counts)
     if average == "actions":
         value = _group_means(values, labels["actions"])[0].mean()
@@ -107,25 +108,33 @@ class Evaluation:
         rows = self.find(metric=metric, **what)
         rows = rows if len(rows) == 1 else [r for r in rows if r["headline"]]
         if len(rows) != 1:
-            raise ValueError(f"{metric} {what}: expected one row, found {len(self.find(metric=metric, **what))}; name joints, root, align, average, tails or flip")
+            raise ValueError(f"{metric} {what}: expected one row, found {len(self.find(metric=metric, **what))}; "
+                             "name joints, root, align, average, tails or flip")
         return rows[0]["value"]
 
-    def to_dict(self) -> dict:
-        "Return everything, ready for JSON."
-        return dict(protocol=self.protocol.name, source=self.protocol.source, note=self.protocol.note, skeleton=self.skeleton.name,
-                    rows=list(self.rows), per_joint=list(self.per_joint), per_action=list(self.per_action), notes=list(self.notes))
+# %% ../nbs/52d_conventions.ipynb #27aa0190
+def _to_dict(self: Evaluation) -> dict:
+    "Return everything, ready for JSON."
+    return dict(protocol=self.protocol.name, source=self.protocol.source, note=self.protocol.note, skeleton=self.skeleton.name,
+                rows=list(self.rows), per_joint=list(self.per_joint), per_action=list(self.per_action), notes=list(self.notes))
 
-    def table(self, everything: bool = False) -> str: # Markdown
-        "Return a table of the headline and of every row that somebody reports, or of all rows."
-        rows = [r for r in self.rows if everything or r["headline"] or r["used_by"]]
-        names = ("joints", "root", "align", "average", "tails", "flip")
-        text = ["| metric | value | 95 % interval | unit | " + " | ".join(names) + " | samples | reported so by |", "|---" * 12 + "|"]
-        for r in rows:
-            span = f"{r['low']:.1f} to {r['high']:.1f} ({r['resampled']})" if np.isfinite(r["low"]) else "-"
-            mark = "**" if r["headline"] else ""
-            text.append(f"| {mark}{r['metric']}{mark} | {mark}{r['value']:.2f}{mark} | {span} | {r['unit']} | " + " | ".join(r[n] for n in names)
-                        + f" | {r['samples']} | {r['used_by']} |")
-        return "\n".join(text)
+
+def _table(self: Evaluation, everything: bool = False) -> str: # Markdown
+    "Return a table of the headline and of every row that somebody reports, or of all rows."
+    rows = [r for r in self.rows if everything or r["headline"] or r["used_by"]]
+    rank = {m: i for i, m in enumerate(self.protocol.metrics)}
+    rows = sorted(rows, key=lambda r: rank.get(r["metric"], len(rank)))
+    names = ("joints", "root", "align", "average", "tails", "flip")
+    text = ["| metric | value | 95 % interval | unit | " + " | ".join(names) + " | samples | reported so by |", "|---" * 12 + "|"]
+    for r in rows:
+        span = f"{r['low']:.1f} to {r['high']:.1f} ({r[r['resampled']]} {r['resampled']})" if np.isfinite(r["low"]) else "-"
+        mark = "**" if r["headline"] else ""
+        text.append(f"| {mark}{r['metric']}{mark} | {mark}{r['value']:.2f}{mark} | {span} | {r['unit']} | " + " | ".join(r[n] for n in names)
+                    + f" | {r['samples']} | {r['used_by']} |")
+    return "\n".join(text)
+
+
+Evaluation.to_dict, Evaluation.table = _to_dict, _table
 
 # %% ../nbs/52d_conventions.ipynb #521bc296
 def _all_fields(protocol: Protocol, trials: Trials, fps, vertices, feet) -> dict[Key, list[np.ndarray]]:
@@ -157,10 +166,12 @@ def _rows(protocol: Protocol, trials: Trials, fields: dict, flip: str, headline:
             for tails in ("all", "windows"):
                 again = tails == "windows" and same
                 number = number if again else _summary(*done[tails], index, average, draws, seed, level)
-                row = dict(metric=metric, unit=UNITS.get(metric, "mm"), joints=joints, root=root, align=align, average=average, tails=tails, flip=flip, **number)
+                row = dict(metric=metric, unit=UNITS.get(metric, "mm"), joints=joints, root=root, align=align, average=average, tails=tails,
+                    flip=flip, **number)
                 row["used_by"] = "; ".join(u.who for u in protocol.used_by if u.fits(row))
                 row["headline"] = metric in protocol.metrics and (average, tails) == (protocol.average, protocol.tails) and (
-                    joints in (headline[0], "vertices", "feet", "root") and (joints == "root" or root in (headline[1], "any", protocol.root)) and headline[2])
+                    joints in (headline[0], "vertices", "feet", "root") and (joints == "root" or root in (headline[1], "any",
+                        protocol.root)) and headline[2])
                 out.append(row)
     return out
 
@@ -186,7 +197,9 @@ def _tables(protocol: Protocol, trials: Trials, fields: dict, rows: list[dict], 
         (a, w), (b, _) = centred(p, v, origin), centred(t, v, origin)
         plain.append(mpjpe(a[..., None, :], b[..., None, :], valid=w[..., None]))
         enough = v & (v.sum(-1, keepdims=True) > 2)
-        moved = np.where(enough[..., None], procrustes_align(p, t, enough), 0)
+        moved = procrustes_align(p, t, enough)
+        enough = enough & np.isfinite(moved).all(-1)  # a prediction collapsed to a point cannot be aligned
+        moved = np.where(enough[..., None], moved, 0)
         aligned.append(mpjpe(moved[..., None, :], t[..., None, :], valid=enough[..., None]))
     for j, name in enumerate(sk.joints):
         (x, _), (y, _) = (_over_frames([e[:, j] for e in part], index, 0, full, False) for part in (plain, aligned))
@@ -264,7 +277,8 @@ def _remarks(protocol, sk, joints, root, fps, vertices, feet, given, trials: Tri
     if vertices is None and "mpve" in protocol.metrics: out.append("MPVE needs vertices=(predicted, true)")
     if "foot_sliding" in protocol.metrics: out.append(f"foot points: {', '.join(feet) or 'none in this joint set'}; standing means less than 10 mm per frame")
     if "not said" in given: out.append("whether the predictions are flip-averaged was not said (flip=), so no usage that asks for it is named")
-    if "w_mpjpe" in protocol.metrics and len(set(trials.sequence)) < len(trials): out.append("trajectory metrics are made within each trial, not across the trials of a sequence")
+    if "w_mpjpe" in protocol.metrics and len(set(trials.sequence)) < len(trials):
+        out.append("trajectory metrics are made within each trial, not across the trials of a sequence")
     empty = sorted({r["metric"] for r in rows if not r["samples"]})
     if empty: out.append(f"no sample for {', '.join(empty)}")
     return out

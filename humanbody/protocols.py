@@ -96,7 +96,8 @@ def _others() -> list[Protocol]:
                             Usage("SPIN, PyMAF: 17 joints", "mpjpe", "all", "skeleton", "frames", "all", "off")),
                    note="a point counts when its error is below the limit, not at it; code bases that run the thresholds to 195 mm print another AUC")
     vehs = Protocol("vehs", "VEHS fork of MotionBERT", ("mpjpe", "pa_mpjpe", "n_mpjpe", *_TIME), "actions", tails="windows",
-                    roots=("skeleton", "mid hips"), skeletons=("vehs_66", "vehs_66_v1", "rtm_37", "rtm_24", "rtm_24_config2", "rtm_24_config5", "vehs_17", "vehs_17_v1", "h36m_17"),
+                    roots=("skeleton", "mid hips"), skeletons=("vehs_66", "vehs_66_v1", "rtm_37", "rtm_24", "rtm_24_config2", "rtm_24_config5",
+                        "vehs_17", "vehs_17_v1", "h36m_17"),
                     used_by=tuple(Usage(f"VEHS fork: {p}", m, "all", average="actions", tails="windows", flip="on", root=r)
                                   for m, p, r in (("mpjpe", "P1", "skeleton"), ("pa_mpjpe", "P2", "any"))), note="2.5D labels as Human3.6M, no block list")
     motion = Protocol("motion", "this workbook", ("mpjpe", "pa_mpjpe", "n_mpjpe", "pck", "auc", *_TIME), flip="off")
@@ -104,7 +105,8 @@ def _others() -> list[Protocol]:
                      ("w_mpjpe", "wa_mpjpe", "rte", "foot_sliding", "jitter", "accel"), root="none", flip="off",
                      used_by=(Usage("SLAHMR, WHAM, GVHMR", "w_mpjpe", align="similarity on the first 2 of 100 frames", average="frames"),
                               Usage("SLAHMR, WHAM, GVHMR", "wa_mpjpe", align="similarity over 100 frames", average="frames"),
-                              Usage("WHAM, GVHMR", "rte", average="frames"), Usage("WHAM, GVHMR (4 SMPL vertices there)", "foot_sliding", average="frames"),
+                              Usage("WHAM, GVHMR", "rte", average="frames"), Usage("WHAM, GVHMR (4 SMPL vertices there)", "foot_sliding",
+                                  average="frames"),
                               Usage("WHAM, GVHMR (printed there in 10 m/s^3)", "jitter", root="none", average="frames")))
     return [mpi, vehs, motion, world]
 
@@ -232,7 +234,8 @@ def make_trials(
     sk = _skeleton_of(protocol, skeleton)
     pred, truth = (_arrays(x, w, sk, protocol.limit_m) for x, w in ((pred, "the prediction"), (truth, "the truth")))
     if [p.shape for p in pred] != [t.shape for t in truth]:
-        raise ValueError(f"expected pairs of one shape, got {[p.shape for p in pred][:4]} and {[t.shape for t in truth][:4]} of {len(pred)} and {len(truth)} trials")
+        raise ValueError(f"expected pairs of one shape, got {[p.shape for p in pred][:4]} and {[t.shape for t in truth][:4]} "
+                         f"of {len(pred)} and {len(truth)} trials")
     n = len(pred)
     valid, notes = _masks(pred, truth, valid)
     sequences = _labels(sequences, n, "sequences", [f"trial {i}" for i in range(n)])
@@ -246,7 +249,8 @@ def make_trials(
     pick = lambda x: tuple(x[i] for i in keep)
     actions, subjects = _labels(actions, n, "actions", ["all"] * n), _labels(subjects, n, "subjects", ["not said"] * n)
     clean = lambda x: [np.where(v[..., None], a, 0.0) for a, v in zip(x, valid)]
-    return Trials(pick(clean(pred)), pick(clean(truth)), pick(valid), pick(frames), pick(sequences), pick(actions), pick(subjects), tuple(keep), sk, tuple(notes))
+    return Trials(pick(clean(pred)), pick(clean(truth)), pick(valid), pick(frames), pick(sequences), pick(actions), pick(subjects), tuple(keep),
+        sk, tuple(notes))
 
 # %% ../nbs/52b_protocols.ipynb #00ec9439
 def _skeleton_of(protocol: Protocol, skeleton: str | Skeleton | None) -> Skeleton:
