@@ -245,7 +245,7 @@ def _labels_report(rows: ImageRows, path: Path, kind: str, title: str, roots: Se
     uses = [*report.uses, *(["training and evaluation with 3D joints"] if any(k.startswith("joints3d/") for k in rows.labels) and "S" not in columns else [])]
     return DataReport(report.path, report.kind, report.title, report.counts, fields, report.findings + findings, guesses, [u for u in uses if u != "showing images" or len(uses) == 1])
 
-
+# %% ../../nbs/19b_checks.ipynb #11b49516
 def _image_store_report(path: Path, roots: Sequence, sample: int, seed: int) -> DataReport:
     "Report on an ImageStore."
     store = ImageStore(path)

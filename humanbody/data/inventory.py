@@ -126,7 +126,7 @@ def _aux_words(key: str, path: Path, kind: FileKind, lengths: dict[str, int], te
         return f"{rows} rows, {partner} has {lengths[partner]}: " + ("they pair up" if rows == lengths[partner] else "they do NOT pair up: another version of the annotation file")
     return kind.title + (": " + ", ".join(f"{k} {v}" for k, v in kind.numbers.items()) if kind.numbers else "")
 
-
+# %% ../../nbs/19c_inventory.ipynb #6a87d65f
 _FIT_NAMES = {"h36m-mosh-train": "h36m", "coco-train": "coco", "mpi-inf-3dhp-train": "mpi-inf-3dhp"}
 
 
