@@ -293,15 +293,18 @@ def plot_history(
     "Draw training and validation curves side by side, on a logarithmic axis."
     fig, axes = plt.subplots(1, 2, figsize=(8.4, 2.9))
     for ax, part, name in zip(axes, ("train", "val"), ("training loss and terms", "validation")):
-        for key in dict.fromkeys(k for h in history for k in (h.get(part) or {}) if k != "grad_norm"):
+        for key in dict.fromkeys(k for h in history for k in (h.get(part) or {}) if k not in ("grad_norm", "frames")):
             points = [(h["epoch"], h[part][key]) for h in history if (h.get(part) or {}).get(key) is not None]
+            if key == "loss":  # the validation clips' total belongs beside the training's
+                axes[0].plot(*zip(*points), marker=".", lw=1.2, ls="--", color="black", label="total, validation")
+                continue
             ax.plot(*zip(*points), marker=".", lw=1.2, label=key)
         ax.set_yscale("log")
         ax.set_xlabel("epoch", fontsize=8)
         ax.set_title(name, fontsize=9)
         ax.grid(alpha=0.25, which="both")
         ax.tick_params(labelsize=7)
-        ax.legend(fontsize=7, frameon=False)
+    for ax in axes: ax.legend(fontsize=7, frameon=False)
     fig.suptitle(title, fontsize=9)
     fig.tight_layout()
     plt.close(fig)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import yaml
 from .runs import project_path, project_root, shown
 
 # %% auto #0
-__all__ = ['DEMO', 'FIRST', 'read_params', 'check_params', 'run_notebook', 'smoke_set', 'run_series', 'main']
+__all__ = ['DEMO', 'FIRST', 'read_params', 'check_params', 'run_notebook', 'smoke_set', 'run_series', 'run_parallel', 'run_smoke',
+           'main']
 
 # %% ../nbs/63_runner.ipynb #bd5276fb
 def read_params(
@@ -105,28 +108,56 @@ def run_series(
             print(f"FAILED {name} with {params}.yaml: {str(error).strip().splitlines()[-1]}", flush=True)
     return failed
 
+# %% ../nbs/63_runner.ipynb #cfbf14df
+def run_parallel(
+    series: list[tuple[str, str]],  # (notebook name, parameter file name), independent of one another
+    out: str | Path,
+    workers: int,
+) -> list[str]:
+    "Run notebooks side by side, each in a process of its own; return the names of those that failed."
+    def one(item: tuple[str, str]) -> str:
+        name, params = item
+        command = [sys.executable, "-m", "humanbody.runner", "run", f"nbs/runs/{name}.ipynb", "--params", f"nbs/runs/params/{params}.yaml", "--out", str(Path(out) / name), "--quiet"]
+        done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
+        print(done.stdout.strip() if not done.returncode else f"FAILED {name} with {params}.yaml: {done.stderr.strip()}", flush=True)
+        return name if done.returncode else ""
+    with ThreadPoolExecutor(workers) as pool: return [n for n in pool.map(one, series) if n]
+
+
+def run_smoke(
+    out: str | Path,
+    workers: int = 1,
+) -> list[str]:
+    "Run the smoke set: what later notebooks need first, one after the other, then the rest side by side."
+    series = smoke_set()
+    first = [s for s in series if s[0] in FIRST]
+    return run_series(first, out, keep_going=True) + run_parallel(series[len(first):], out, workers)
+
 # %% ../nbs/63_runner.ipynb #29f7b8f4
 def main(
     argv: list[str] | None = None,
 ) -> int:
-    "Command line: run NOTEBOOK [--params FILE] | smoke [--out FOLDER] | demo [--out FOLDER]."
+    "Command line: run NOTEBOOK [--params FILE] [--out FOLDER] [--quiet] | smoke [--out FOLDER] [--workers N] | demo [--out FOLDER]."
     parser = argparse.ArgumentParser(prog="python -m humanbody.runner", description="Run notebooks with checked parameters.")
     parser.add_argument("what", choices=("run", "smoke", "demo"))
     parser.add_argument("notebook", nargs="?")
     parser.add_argument("--params")
     parser.add_argument("--out")
+    parser.add_argument("--quiet", action="store_true", help="do not stream what the notebook prints")
+    parser.add_argument("--workers", type=int, default=1, help="smoke notebooks side by side")
     args = parser.parse_args(argv)
     start = time.time()
     try:
         if args.what == "run":
-            run_notebook(args.notebook or "", read_params(args.params), args.out, quiet=False)
+            values = read_params(args.params) | (dict(out=str(project_path(args.out))) if args.out else {})
+            run_notebook(args.notebook or "", values, args.out, quiet=args.quiet)
             return 0
         if args.what == "demo":
             run_series(list(DEMO), args.out or "figures/demo", keep_going=False, quiet=False)
             report = project_path(args.out or "figures/demo") / "report.html"
             print(f"demo: {time.time() - start:.0f} s; open {shown(report)} in any browser, no network needed")
             return 0 if report.is_file() else 1
-        failed = run_series(smoke_set(), args.out or "tests/_out/smoke", keep_going=True)
+        failed = run_smoke(args.out or "tests/_out/smoke", args.workers)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -41,8 +41,8 @@ def main() -> int:
     rows = [
         part("house rules", [sys.executable, "tests/check_house.py"]),
         part("library notebooks", [BIN / "nbdev_test", "--n_workers", workers, "--do_print"], one),
-        part("run notebooks", [sys.executable, "-m", "humanbody.runner", "smoke", "--out", "tests/_out/smoke"], one),
-        part("pytest", [sys.executable, "-m", "pytest", "-q", "-ra", "--durations=8", "--timeout=600", "tests"], one),
+        part("run notebooks", [sys.executable, "-m", "humanbody.runner", "smoke", "--out", "tests/_out/smoke", "--workers", workers], one),
+        part("pytest", [sys.executable, "-m", "pytest", "-q", "-ra", "--durations=12", "--timeout=600", "-n", workers, "--dist", "loadfile", "tests"], one),
     ]
     print("\n== summary")
     for name, good, seconds in rows:

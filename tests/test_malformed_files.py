@@ -258,3 +258,15 @@ def test_memory_stays_small_on_honest_files(tmp_path):
         with Peak() as peak: got = read(path)
         assert peak.bytes <= 4 * path.stat().st_size + 2**26, f"{read.__name__}: {peak.bytes} for {path.stat().st_size}"
         del got
+
+
+def test_fuzz_found_name_too_long(tmp_path):
+    for read in (load_json, load_npy, load_pickle): says(lambda: read(tmp_path / ("é" * 300)), "expected a file", "check the path", error=FileNotFoundError)
+
+
+def test_fuzz_found_words_of_the_archive_are_cut_short(tmp_path):
+    """A damaged length in a local header made the message hold the member's bytes."""
+    data = bytearray(arrays(tmp_path / "a.npz").read_bytes())
+    with zipfile.ZipFile(tmp_path / "a.npz") as z: at = z.getinfo("scale.npy").header_offset
+    data[at + 26 : at + 28] = struct.pack("<H", 9000)
+    says(lambda: load_npz(written(tmp_path / "a.npz", bytes(data))), "a.npz[scale]", "copy it again")

@@ -201,3 +201,12 @@ def test_case_52_duplicated_rows(tmp_path):
     assert len(store) == FULL and store.images[6] == store.images[1]
     fits = Fits(list(store.images), d["pose"], d["shape"], np.ones(FULL), center=np.array(store.center))
     assert choose_target(store, FitsStore.create(tmp_path / "fits", fits)).valid.all()
+
+
+@pytest.mark.parametrize("key, value", [("imgname", "one.jpg"), ("imgname", None), ("center", np.zeros(()))])
+def test_fuzz_found_eft_npz_of_single_values(tmp_path, key, value):
+    from humanbody.data.fit_files import read_eft
+    path = tmp_path / "eft.npz"
+    np.savez(path, **{**spin_arrays(2), key: np.array(value)})
+    with pytest.raises(ValueError, match="eft.npz: expected") as e: read_eft(path)
+    assert "found" in str(e.value) and "\n" not in str(e.value)

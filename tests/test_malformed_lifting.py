@@ -190,3 +190,31 @@ def test_nothing_is_executed(tmp_path):
     with pytest.raises(ValueError, match="nothing was executed"): read_positions_3d(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="nothing was executed"): ClipFolder(tmp_path / "clips")[0]
     assert not flag.exists()
+
+
+def test_fuzz_found_mesh_pickle_of_odd_values(tmp_path):
+    d = split(2)
+    d = {k: d[k] for k in ("joint_2d", "confidence", "source")} | dict(smpl_pose=np.zeros((2, 72)), smpl_shape=np.zeros((2, 10)))
+    with pytest.raises(ValueError) as e: read_mesh_pickle(put(tmp_path / "a.pkl", dict(train=dict(d, source="s_01"))))
+    sentence(e, "a.pkl[train]", "joint_2d (1,")
+    with pytest.raises(ValueError) as e: read_mesh_pickle(put(tmp_path / "a.pkl", dict(train=dict(d, camera_name=np.zeros(2, [("a", "f4"), ("b", "i2")])))))
+    sentence(e, "camera_name as text")
+
+
+@pytest.mark.parametrize("value", [10**30, 10**400, True, "1", None, float("nan")])
+def test_fuzz_found_d2c_of_odd_numbers(tmp_path, value):
+    p = put(tmp_path / "d2c_params.pkl", dict(a=0.1, b=1.1, m=-0.1, s=value))
+    if value == 10**30: assert read_d2c(p)["s"] == 1e30
+    else:
+        with pytest.raises(ValueError) as e: read_d2c(p)
+        sentence(e, "d2c_params.pkl", "four finite numbers")
+
+
+def test_fuzz_found_lcn_camera_of_records(tmp_path):
+    from humanbody.data.lcn import read_lcn_cameras
+    from humanbody.data.matfiles import save_hdf5
+    d = dict(R=np.eye(3), T=np.zeros(3), f=np.ones(2), c=np.ones(2), k=np.zeros(3), p=np.zeros(2))
+    for k, bad in (("R", np.array([b"x"] * 9)), ("T", np.array(["a", "b", "c"]))):
+        p = save_hdf5(tmp_path / "cameras.h5", {f"subject1/camera1/{n}": x for n, x in (d | {k: bad}).items()})
+        with pytest.raises(ValueError) as e: read_lcn_cameras(p)
+        sentence(e, "cameras.h5", "numbers")

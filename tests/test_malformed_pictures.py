@@ -133,3 +133,21 @@ def test_case_30_an_impossible_exif_rotation_counts_as_upright(tmp_path, tag):
     exif[0x0112] = tag
     Image.fromarray(smooth()).save(tmp_path / "odd.png", exif=exif)
     assert np.array_equal(load_image(tmp_path / "odd.png"), smooth())
+
+
+def test_fuzz_found_mask_whose_last_chunk_claims_two_gigabytes(tmp_path):
+    """The claimed length was asked of the file at once."""
+    import tracemalloc
+
+    from humanbody.data.masks import read_mask
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.eye(24, dtype=np.uint8) * 255).save(path)
+    data = path.read_bytes()
+    at = data.index(b"IDAT") - 4
+    path.write_bytes(data[:at] + struct.pack(">I", 2**31 - 1) + data[at + 4 :])
+    tracemalloc.start()
+    try: read_mask(path)
+    except ValueError as e: assert "mask.png: expected" in str(e)
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 64 * 2**20, held

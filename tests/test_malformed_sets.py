@@ -6,7 +6,7 @@ import pytest
 from fuzz_registry_sets import READERS, cameras, lsp_rows, mpii_rows, person, pixels, sequence, training_video
 
 from humanbody.data.boxes import guess_box_rule
-from humanbody.data.guesses import guess_joint_order, guess_units, regressor_report
+from humanbody.data.guesses import guess_joint_order, guess_pose_unit, guess_units, regressor_report
 from humanbody.data.imagerows import check_images, with_images
 from humanbody.data.sets_2d import read_mpii_json, write_mpii_json
 from humanbody.data.sets_3d import read_3dhp_train, read_calibration, write_3dhp_train, write_calibration
@@ -175,3 +175,29 @@ def test_box_rule_of_rows_read_back(tmp_path):
     rows = read_lspet(write_lsp(lsp_rows(20), tmp_path / "joints.mat", "14,3,N"))
     guess = guess_box_rule(rows.save(tmp_path / "store"))
     assert guess.rule == "joints_1.2" and json.dumps(guess.sentence)
+
+
+@pytest.mark.parametrize("what", [None, 3, [None], [sequence(), "x"]])
+def test_fuzz_found_3dpw_value_that_is_no_sequence(what):
+    refused(lambda: pw3d_rows(what), "3dpw test", "dictionaries")
+
+
+def test_fuzz_found_guesses_of_objects():
+    for call in (guess_units, guess_joint_order, guess_pose_unit): refused(lambda: call(np.array({"a": 1}, dtype=object)), "numbers")
+
+
+def test_fuzz_found_up3d_rendering_that_claims_a_hundred_million_pixels(tmp_path):
+    """97 bytes took 355 MB."""
+    import struct
+    import tracemalloc
+    import zlib
+    write, read = READERS["up-3d rendering"]
+    path = write(tmp_path / "a")
+    data = path.read_bytes()
+    header = b"IHDR" + data[16:20] + b"\x00NaN" + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    tracemalloc.start()
+    refused(lambda: read(path), path.name, "pixels")
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 8 * 2**20, held

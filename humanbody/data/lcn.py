@@ -33,7 +33,8 @@ def read_lcn_cameras(
             lost = [k for k, n in dict(R=9, T=3, f=2, c=2, k=3, p=2).items() if np.size(d.get(k)) != n]
             if lost: raise ValueError(f"{path}[{s}/{c}]: expected R (3,3), T, k (3), f, c, p (2), found {', '.join(lost)} missing or of another "
                     f"size; pass cameras.h5")
-            rows[f"S{int(s[7:])}", CAMERA_IDS[int(number[1]) - 1]] = d
+            try: rows[f"S{int(s[7:])}", CAMERA_IDS[int(number[1]) - 1]] = {k: np.asarray(d[k], float) for k in "RTfckp"}
+            except (TypeError, ValueError) as e: raise ValueError(f"{path}[{s}/{c}]: expected numbers, found {str(e)[:200]}; pass cameras.h5") from e
     if not rows: raise ValueError(f"{path}: expected groups subject1/camera1, ..., found {sorted(load_hdf5(path))[:5]}; pass cameras.h5")
     turned = sum(np.reshape(d["R"], (3, 3))[1, 2] - np.reshape(d["R"], (3, 3))[2, 1] for d in rows.values()) < 0
     out = {}

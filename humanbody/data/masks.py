@@ -5,6 +5,7 @@
 # %% ../../nbs/15d_masks.ipynb #6090b396
 from __future__ import annotations
 
+import io
 import math
 import re
 import zlib
@@ -75,7 +76,7 @@ def _read_picture(path: Path) -> tuple[np.ndarray, list[str]]:
     "Read a picture file as numbers (H,W); colour is folded, palettes keep their indices."
     notes: list[str] = []
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(path.read_bytes())) as picture:  # from memory: a damaged length then asks for no more than there is
             _bounded(picture.size[::-1], path)
             a = np.asarray(picture)
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError, zlib.error, IndexError, TypeError, AttributeError) as e:

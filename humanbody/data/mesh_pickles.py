@@ -62,7 +62,6 @@ def _mesh_split(data: Mapping, name: str, canvas: Any, sk: Skeleton) -> MeshSpli
     "Check one split."
     J, pose_width = sk.num_joints, 3 * get_skeleton("smpl_24").num_joints
     shapes = dict(joint_2d=(J, 2), confidence=(J,), smpl_pose=(pose_width,), smpl_shape=(10,))
-    if not isinstance(data, Mapping): raise ValueError(f"{name}: expected a dictionary of arrays, found {type(data).__name__}; check the file")
     missing = [k for k in (*shapes, "source") if k not in data]
     if missing: raise ValueError(f"{name}: expected {missing}, found {sorted(map(str, data))}; check the file")
     try:
@@ -71,8 +70,8 @@ def _mesh_split(data: Mapping, name: str, canvas: Any, sk: Skeleton) -> MeshSpli
     except (TypeError, ValueError) as e: raise ValueError(f"{name}: expected numbers and video names, found {e}; write the file again") from e
     if got["confidence"].ndim == 3: got["confidence"] = got["confidence"][..., 0]
     for k, rest in shapes.items():
-        if source.ndim != 1 or got[k].shape != (len(source), *rest):
-            raise ValueError(f"{name}: expected {k} ({len(source)},{','.join(map(str, rest))}) for skeleton {sk.name}, found {got[k].shape}; pass "
+        if source.ndim != 1 or got[k].shape != (source.size, *rest):
+            raise ValueError(f"{name}: expected {k} ({source.size},{','.join(map(str, rest))}) for skeleton {sk.name}, found {got[k].shape}; pass "
                     f"skeleton= or repair the file")
     conf, notes = np.clip(np.nan_to_num(got["confidence"]), 0, 1), []
     if not np.array_equal(conf, got["confidence"]): notes.append("confidences outside [0,1] were clipped to it")

@@ -16,6 +16,7 @@ import numpy as np
 from .boxes import BOX_RULES, box_from_mask, box_from_points
 from .files import atomic_write, file_fingerprint, load_npy, load_pickle
 from .imagerows import ImageRows, frame_number, keypoint_labels, plausible_bytes, readable
+from .images import load_image
 from .matfiles import load_mat, save_mat
 from ..skeleton import get_skeleton
 
@@ -139,11 +140,7 @@ def _up3d_box(root: Path, key: str, joints: np.ndarray) -> tuple[np.ndarray, flo
     "Return the box of one picture and what it was made from."
     path = root / f"{key}_render_light.png"
     if path.is_file():
-        from PIL import Image, UnidentifiedImageError
-        try:
-            with Image.open(path) as im: body = np.asarray(im.convert("RGB")).min(-1) < 255
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise ValueError(f"{path}: expected a PNG picture, found {str(e) or type(e).__name__}; copy it again") from e
+        body = load_image(path).min(-1) < 255
         if body.any(): return *box_from_mask(body), "mask_0.9"
     return *box_from_points(joints), "joints_1.2"
 

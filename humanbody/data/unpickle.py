@@ -23,7 +23,7 @@ class UnsafeFileError(ValueError):
 def broken(path: str | Path, expected: str, found: str, fix: str) -> ValueError:
     "Make the one-sentence error of this module."
     found = " ".join(str(found).split())  # what another library says may have lines or bytes of the file in it
-    return ValueError(f"{path}: expected {expected}, found {found if len(found) < 500 else found[:500] + '...'}; {fix}")
+    return ValueError(f"{path}: expected {expected}, found {found if len(found) < 400 else found[:400] + '...'}; {fix}")
 
 
 def memory_limit(size: int) -> int:
