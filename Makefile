@@ -16,7 +16,7 @@ help:
 	@echo "make test               everything the project promises, on synthetic data"
 	@echo "make check              package = notebooks, import rule, joint literals, parameters cells"
 	@echo "make lab                JupyterLab on nbs/"
-	@echo "make run NB=nbs/runs/x.ipynb PARAMS=nbs/runs/params/y.yaml [SET=\"key=value ...\"]"
+	@echo "make run NB=nbs/runs/x.ipynb PARAMS=nbs/runs/params/y.yaml [SET='smoke=true seed=3']"
 	@echo "make bench | make fuzz  speed against references | property-based fuzzing of the readers"
 
 setup: $(STAMP)
@@ -31,7 +31,7 @@ demo: setup
 
 run: setup
 	@test -n "$(NB)" || { echo "make run: say which notebook, e.g. make run NB=nbs/runs/make_synthetic.ipynb PARAMS=nbs/runs/params/smoke_make_synthetic.yaml"; exit 2; }
-	@$(BIN)/python -m humanbody.runner run $(NB) $(if $(PARAMS),--params $(PARAMS)) $(if $(SET),--set $(SET))
+	@$(BIN)/python -m humanbody.runner run $(NB) $(if $(PARAMS),--params $(PARAMS)) $(foreach s,$(SET),--set $(s))
 
 check: setup
 	@$(BIN)/python tests/check_house.py

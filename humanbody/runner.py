@@ -19,8 +19,8 @@ import yaml
 from .runs import project_path, project_root, shown
 
 # %% auto #0
-__all__ = ['DEMO', 'FIRST', 'read_params', 'check_params', 'run_notebook', 'smoke_set', 'run_series', 'run_parallel', 'run_smoke',
-           'main']
+__all__ = ['DEMO', 'FIRST', 'read_params', 'set_params', 'check_params', 'run_notebook', 'smoke_set', 'run_series',
+           'run_parallel', 'run_smoke', 'main']
 
 # %% ../nbs/63_runner.ipynb #bd5276fb
 def read_params(
@@ -41,6 +41,19 @@ def read_params(
     return values
 
 
+def set_params(
+    items: list[str],  # "name=value"
+) -> dict[str, Any]:
+    "Read single parameters of the command line; values are YAML."
+    out = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier(): raise ValueError(f"--set {item}: expected name=value")
+        try: out[name] = yaml.safe_load(value)
+        except yaml.YAMLError: raise ValueError(f"--set {item}: the value is not readable as YAML") from None
+    return out
+
+# %% ../nbs/63_runner.ipynb #976a840d
 def check_params(
     notebook: str | Path,
     values: dict[str, Any],
@@ -137,19 +150,20 @@ def run_smoke(
 def main(
     argv: list[str] | None = None,
 ) -> int:
-    "Command line: run NOTEBOOK [--params FILE] [--out FOLDER] [--quiet] | smoke [--out FOLDER] [--workers N] | demo [--out FOLDER]."
+    "Command line: run NOTEBOOK [--params FILE] [--set NAME=VALUE] [--out FOLDER] [--quiet] | smoke [--out FOLDER] [--workers N] | demo [--out FOLDER]."
     parser = argparse.ArgumentParser(prog="python -m humanbody.runner", description="Run notebooks with checked parameters.")
     parser.add_argument("what", choices=("run", "smoke", "demo"))
     parser.add_argument("notebook", nargs="?")
     parser.add_argument("--params")
     parser.add_argument("--out")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter more, as YAML: --set smoke=true")
     parser.add_argument("--quiet", action="store_true", help="do not stream what the notebook prints")
     parser.add_argument("--workers", type=int, default=1, help="smoke notebooks side by side")
     args = parser.parse_args(argv)
     start = time.time()
     try:
         if args.what == "run":
-            values = read_params(args.params) | (dict(out=str(project_path(args.out))) if args.out else {})
+            values = read_params(args.params) | set_params(args.set) | (dict(out=str(project_path(args.out))) if args.out else {})
             run_notebook(args.notebook or "", values, args.out, quiet=args.quiet)
             return 0
         if args.what == "demo":

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATE_FORMAT', 'FREE', 'Progress', 'save_state', 'load_state', 'find_resume', 'check_resume', 'run_info',
-           'make_fabric', 'torch_settings', 'shard']
+           'make_fabric', 'torch_settings', 'make_optimizer', 'set_rate', 'shard']
 
 # %% ../nbs/40b_runstate.ipynb #944b36b5
 import io
@@ -32,12 +32,13 @@ class Progress:
     epoch: int = 0
     step: int = 0
     sums: dict = field(default_factory=dict)     # term -> sum over the steps done of this epoch
+    counts: dict = field(default_factory=dict)   # term -> how many of these steps had it
     history: list = field(default_factory=list)  # one record per finished epoch
     best: float = math.inf
     best_epoch: int = -1
     seconds: float = 0.0
 
-
+# %% ../nbs/40b_runstate.ipynb #savest01
 def save_state(
     path: str | Path,             # last.pt
     model: nn.Module,
@@ -91,7 +92,7 @@ def check_resume(
     if saved["joints"] != now["joints"]:
         raise ValueError(f"{path} was trained for skeleton {saved['skeleton']} ({len(saved['joints'])} joints), "
                          f"this run is for {now['skeleton']} ({len(now['joints'])}); set skeleton accordingly")
-    old, new = saved["config"], now["config"]
+    old, new = {**config_to_dict(TrainConfig()), **saved["config"]}, now["config"]  # a key of later had its default
     diff = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted(old.keys() | new.keys())
             if k not in FREE and old.get(k) != new.get(k)]
     if diff:
@@ -142,6 +143,26 @@ def torch_settings(
     try:
         with torch.random.fork_rng(devices=[]): yield
     finally: torch.set_float32_matmul_precision(before)
+
+# %% ../nbs/40b_runstate.ipynb #opt00002
+def make_optimizer(
+    config: TrainConfig,
+    task: Any,  # humanbody.tasks.Task
+    model: nn.Module,
+) -> torch.optim.Optimizer:
+    """Return AdamW over the parameters of a model."""
+    split = getattr(task, "param_groups", lambda m: [(m.parameters(), 1.0)])
+    groups = [dict(params=list(p), lr=config.lr * rate, rate=rate) for p, rate in split(model)]
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def set_rate(
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    epoch: int,  # finished epochs
+) -> None:
+    """Set the learning rates of an epoch."""
+    for group in optimizer.param_groups: group["lr"] = group.get("rate", 1.0) * config.lr * config.lr_decay ** epoch
 
 # %% ../nbs/40b_runstate.ipynb #1842a72b
 def shard(

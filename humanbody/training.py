@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'RELEASED', 'Loop', 'name_bad', 'train_step', 'initial_model', 'start', 'RunResult', 'write_record', 'fit',
-           'launch', 'parse_overrides', 'main']
+           'launch', 'main']
 
 # %% ../nbs/41_training.ipynb #9b8c97ee
 import json
@@ -23,13 +23,15 @@ from typing import Any, Iterator
 import torch
 from torch import Tensor, nn
 
-from .config import TrainConfig, load_config, save_config
+from .config import TrainConfig, load_config, parse_overrides, save_config
 from .data.files import atomic_write, load_json, save_json
+from .meshtask import MeshTask
 from .models.checkpoints import load_released, load_weights, save_weights
+from .pretraining import PretrainTask
 from .runs import provenance
-from humanbody.runstate import (
-    Progress, check_resume, find_resume, load_state, make_fabric, run_info, save_state, shard,
-    torch_settings)
+from .runstate import (
+    Progress, check_resume, find_resume, load_state, make_fabric, make_optimizer, run_info, save_state,
+    set_rate, shard, torch_settings)
 from .skeleton import get_skeleton
 from .tasks import LiftingTask, Task, step_seed
 
@@ -52,9 +54,15 @@ class Loop:
     writer: Any = None    # TensorBoard, once there is something to write
 
     @property
+    def batches(self) -> int:
+        """Return the batches of the epoch at hand; a task with `steps_in` has longer and shorter epochs."""
+        steps_in = getattr(self.task, "steps_in", lambda epoch: self.task.steps_per_epoch)
+        return int(steps_in(self.progress.epoch))
+
+    @property
     def steps(self) -> int:
-        """Return the optimiser steps of an epoch."""
-        return -(-int(self.task.steps_per_epoch) // self.config.accumulate)
+        """Return the optimiser steps of the epoch at hand."""
+        return -(-self.batches // self.config.accumulate)
 
     @property
     def out(self) -> Path: return Path(self.config.out)
@@ -83,7 +91,7 @@ def _batches(loop: Loop, epoch: int, step: int) -> list:
     """Return (batch rows of this process, weight) of each batch of an optimiser step."""
     a, f = loop.config.accumulate, loop.fabric
     first = step * a
-    parts = [loop.task.batch(epoch, k) for k in range(first, min(first + a, loop.task.steps_per_epoch))]
+    parts = [loop.task.batch(epoch, k) for k in range(first, min(first + a, loop.batches))]
     n = [len(next(v for v in b.values() if isinstance(v, Tensor))) for b in parts]
     if not all(n): raise ValueError(f"epoch {epoch}, step {step}: a batch holds no samples; check the task's batch()")
     out = []
@@ -141,15 +149,17 @@ def initial_model(
     torch.manual_seed(step_seed(config.seed))
     model = task.build_model()
     if not config.weights: return model
-    if config.weights.endswith(".safetensors"):
-        load_weights(config.weights, model, get_skeleton(getattr(task, "skeleton", config.skeleton)))
-    else:
-        sk = get_skeleton(getattr(task, "skeleton", config.skeleton))
-        pair = None if sk.name == RELEASED else (RELEASED, sk)
-        log.info("%s", load_released(model, config.weights, pair).require())
+    sk, allow = get_skeleton(getattr(task, "skeleton", config.skeleton)), getattr(task, "may_lack", ())
+    own = config.weights.endswith(".safetensors")
+    if own and not (config.weights_skeleton or allow):
+        load_weights(config.weights, model, sk)
+        return model
+    source = config.weights_skeleton or (sk.name if own else RELEASED)
+    pair = None if sk.name == source else (source, sk)
+    log.info("%s", load_released(model, config.weights, pair).require(allow))
     return model
 
-
+# %% ../nbs/41_training.ipynb #start001
 def start(
     config: TrainConfig,
     task: Task,
@@ -165,7 +175,7 @@ def start(
         check_resume(saved["info"], info, path)
         progress = Progress(**saved["progress"])
     fabric, model = make_fabric(config), initial_model(config, task)
-    opt = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    opt = make_optimizer(config, task, model)
     if saved: model.load_state_dict(saved["model"])
     wrapped, optimizer = fabric.setup(model, opt)
     if saved: optimizer.load_state_dict(saved["optimizer"])
@@ -206,7 +216,8 @@ def _weights(loop: Loop, name: str, record: dict) -> None:
     args = getattr(loop.task, "model_config", None) or dict(
         c.model_args, model=c.model, input=c.input, target=c.target, rootrel=c.rootrel,
         clip_length=c.clip_length, clip_step=c.clip_step)
-    card = dict(data=loop.info["fingerprint"], epoch=record.get("epoch"), seed=c.seed, val=record.get("val", {}))
+    card = dict(data=loop.info["fingerprint"], epoch=record.get("epoch"), seed=c.seed, val=record.get("val", {}),
+                confidence=c.confidence)
     save_weights(loop.model, loop.out / name, loop.info["skeleton"], args, card=card)
 
 
@@ -227,7 +238,7 @@ def _end_epoch(loop: Loop, started: float) -> None:
     """Average, validate, keep the best weights, move to the next epoch, save."""
     p, c = loop.progress, loop.config
     val = _validate(loop, p.epoch)
-    train = {k: v / loop.steps for k, v in p.sums.items()}
+    train = {k: v / p.counts.get(k, loop.steps) for k, v in p.sums.items()}  # batches of another kind lack a term
     p.seconds += time.perf_counter() - started
     record = dict(epoch=p.epoch + 1, steps=loop.steps, lr=c.lr * c.lr_decay ** p.epoch, train=train, val=val or {},
                   seconds=round(p.seconds, 3))
@@ -236,7 +247,7 @@ def _end_epoch(loop: Loop, started: float) -> None:
     if score < p.best:
         p.best, p.best_epoch = score, record["epoch"]
         if loop.fabric.is_global_zero: _weights(loop, "best.safetensors", record)
-    p.epoch, p.step, p.sums = p.epoch + 1, 0, {}
+    p.epoch, p.step, p.sums, p.counts = p.epoch + 1, 0, {}, {}
     _save(loop)
     if loop.fabric.is_global_zero: _write_history(loop)
 
@@ -251,13 +262,13 @@ def _epoch(loop: Loop, show: bool) -> bool:
     """Run the rest of an epoch; return False when a signal stopped it."""
     p, c = loop.progress, loop.config
     started = time.perf_counter()
-    for group in loop.optimizer.param_groups: group["lr"] = c.lr * c.lr_decay ** p.epoch
+    set_rate(loop.optimizer, c, p.epoch)
     loop.model.train()
     with _bar(loop, show) as bar:
         while p.step < loop.steps:
             values = train_step(loop, p.epoch, p.step)
             stopped = values.pop("stop") > 0
-            p.sums = {k: p.sums.get(k, 0.0) + v for k, v in values.items()}
+            for k, v in values.items(): p.sums[k], p.counts[k] = p.sums.get(k, 0.0) + v, p.counts.get(k, 0) + 1
             p.step += 1
             bar.set_postfix_str(f"loss {p.sums['total'] / p.step:.4g}", refresh=False)
             bar.update()
@@ -309,7 +320,7 @@ def _tensorboard(loop: Loop) -> None:
     loop.writer.flush()
 
 
-TASKS = {"lifting": LiftingTask}
+TASKS = {"lifting": LiftingTask, "mesh": MeshTask, "pretrain": PretrainTask}
 
 
 def _make_task(config: TrainConfig) -> Task:
@@ -364,17 +375,6 @@ def launch(
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode: raise RuntimeError(f"{' '.join(command)} ended {done.returncode}: {done.stderr[-2000:]}")
     return load_json(Path(load_config(config_path, **parse_overrides(overrides)).out) / "metrics.json")
-
-
-def parse_overrides(
-    words: tuple | list,  # "key=value" each
-) -> dict:
-    """Return key -> YAML value."""
-    import yaml
-    pairs = [w.split("=", 1) for w in words]
-    bad = [w for w, p in zip(words, pairs) if len(p) != 2]
-    if bad: raise ValueError(f"expected key=value, got {bad[0]!r}")
-    return {k: yaml.safe_load(v) for k, v in pairs}
 
 
 def main(
