@@ -34,6 +34,7 @@ def main() -> int:
     workers = str(min(4, os.cpu_count() or 1))
     one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     if not os.environ.get("HUMANBODY_SAMPLES"):
+        os.environ.pop("HUMANBODY_SAMPLES", None)  # an empty name is no folder
         print("tests: HUMANBODY_SAMPLES is not set; tests on genuine sample files will say that they did not run")
     if not shutil.which("chromium"):
         print("tests: no chromium on this machine; the browser tests will not run")
