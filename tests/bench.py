@@ -19,13 +19,14 @@ import torch
 
 import bench_body
 import bench_data
+import bench_evaluation
 import bench_images
 import bench_lifting
 import bench_onnx
 import bench_store
 from humanbody.runs import start_run
 
-MODULES = (bench_body, bench_data, bench_images, bench_lifting, bench_onnx, bench_store)
+MODULES = (bench_body, bench_data, bench_evaluation, bench_images, bench_lifting, bench_onnx, bench_store)
 BF16 = {"amx_bf16", "avx512_bf16", "bf16"}  # processor flags (x86, arm)
 AIMS = (  # words that a row's name holds, sense, aim
     (("vertices, batch 1",), ">=", 2.0),
@@ -43,7 +44,7 @@ AIMS = (  # words that a row's name holds, sense, aim
     (("image loading", ", fast,"), ">=", 3.0),
 )
 PROTOCOL = ("CPU time of one thread, least of several rounds; ours and the reference take turns in one process; "
-            "ratio = reference / ours, for the disk row ours / reference; values in ms, on disk in MB")
+            "ratio = reference / ours, for the disk row ours / reference; values in ms, on disk and memory in MB")
 
 
 def machine() -> dict[str, Any]:
