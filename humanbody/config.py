@@ -59,6 +59,7 @@ class TrainConfig(DataConfig):
     model_args: dict = _key({})     # arguments of the model; the number of joints comes from `skeleton`
     weights: str = ""               # start from these weights (not a resume)
     weights_skeleton: str = ""      # joint set of these weights when it is not the data's: parts of same-named joints
+    partial_train: str = ""         # names or patterns of the parameters that learn ("head.*, norm.*"); "" = all
     more_data: dict = _key({})      # task pretrain: name -> store of further 3D truth
     data_2d: dict = _key({})        # task pretrain: name -> {data, clip_length, clip_stride, noise} of 2D alone
     start_2d: int = _key(30, low=0)       # task pretrain: first epoch, counted from 0, with 2D alone

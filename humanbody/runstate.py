@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATE_FORMAT', 'FREE', 'Progress', 'save_state', 'load_state', 'find_resume', 'check_resume', 'run_info',
-           'make_fabric', 'torch_settings', 'make_optimizer', 'set_rate', 'shard']
+           'make_fabric', 'torch_settings', 'train_only', 'make_optimizer', 'set_rate', 'shard']
 
 # %% ../nbs/40b_runstate.ipynb #944b36b5
 import io
@@ -12,6 +12,7 @@ import math
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -144,13 +145,37 @@ def torch_settings(
         with torch.random.fork_rng(devices=[]): yield
     finally: torch.set_float32_matmul_precision(before)
 
+# %% ../nbs/40b_runstate.ipynb #part0001
+def _rest(module: nn.Module, args: Any) -> None:
+    """Hold a batch norm's statistics (a hook before its forward pass)."""
+    module.eval()
+
+
+def train_only(
+    model: nn.Module,
+    patterns: str,  # names of parameters or patterns, separated by commas; "" = all
+) -> None:
+    """Freeze every other parameter, and the statistics of batch norms that are frozen."""
+    words = patterns.replace(",", " ").split()
+    if not words: return
+    own = dict(model.named_parameters())
+    idle = [w for w in words if not any(fnmatch(n, w) for n in own)]
+    if idle: raise ValueError(f"partial_train: no parameter has the name {', '.join(idle)}; the model has {', '.join(own)}")
+    for name, p in own.items(): p.requires_grad_(p.requires_grad and any(fnmatch(name, w) for w in words))
+    if not any(p.requires_grad for p in own.values()):
+        raise ValueError(f"partial_train: {patterns} holds nothing that learns; name other parameters")
+    for m in model.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and not any(p.requires_grad for p in m.parameters()):
+            m.register_forward_pre_hook(_rest)
+
 # %% ../nbs/40b_runstate.ipynb #opt00002
 def make_optimizer(
     config: TrainConfig,
     task: Any,  # humanbody.tasks.Task
     model: nn.Module,
 ) -> torch.optim.Optimizer:
-    """Return AdamW over the parameters of a model."""
+    """Return AdamW over the parameters of a model; those outside `partial_train` are frozen."""
+    train_only(model, config.partial_train)
     split = getattr(task, "param_groups", lambda m: [(m.parameters(), 1.0)])
     groups = [dict(params=list(p), lr=config.lr * rate, rate=rate) for p, rate in split(model)]
     return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)

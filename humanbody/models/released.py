@@ -28,10 +28,12 @@ def build_released(
     module, _, name = family.model.partition(":")
     cls, sk = getattr(importlib.import_module(module), name), get_skeleton(skeleton)
     args = released_args(family, state) | overrides
-    if "skeleton" in inspect.signature(cls).parameters: args.setdefault("skeleton", sk)
+    takes = inspect.signature(cls).parameters
+    if "skeleton" in takes: args.setdefault("skeleton", sk)
     if args["num_joints"] != sk.num_joints:
         raise ValueError(f"expected a file of {sk.num_joints} joints for {sk.name}, found {args['num_joints']}; name the "
                          "file's skeleton, and move to another one with load_released(skeletons=...)")
+    if "num_joints" not in takes and "skeleton" in takes: del args["num_joints"] # the skeleton tells
     return cls(**args)
 
 

@@ -43,6 +43,9 @@ class Family:
 def released_families() -> dict[str, Family]:
     "Read the table of known released files."
     table = json.loads(files("humanbody").joinpath("assets/released_keys.json").read_text(encoding="utf-8"))
+    for record in table.values(): # a family of @names stands below the one it names
+        parts = [table[k[1:]]["keys"] if k[0] == "@" else {k: v} for k, v in record["keys"].items()]
+        record["keys"] = {k: v for part in parts for k, v in part.items()}
     return {name: Family(name, **record) for name, record in table.items()}
 
 
@@ -91,7 +94,7 @@ def released_args(
 ) -> dict[str, Any]: # num_joints and the other arguments of the family's model
     "Read from shapes the arguments that build the model of a state dict."
     known, layers = {}, 0
-    for key, value in state.items():
+    for key, value in ((k.removeprefix("backbone."), v) for k, v in state.items()):
         masked = name_pattern(key, family.keys)
         if masked not in family.keys: continue
         _solve(tuple(value.shape), family.keys[masked], known, key)
