@@ -44,15 +44,24 @@ def _over_frames(
     return mean[seen], seen // columns
 
 
+def _dense(code: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # (n,) -> (g,), (n,)
+    "Return the codes that occur and the place of each among them, as numpy.unique does, without sorting."
+    there = np.flatnonzero(np.bincount(code))
+    place = np.zeros(there[-1] + 1 if len(there) else 0, int)
+    place[there] = np.arange(len(there))
+    return there, place[code]
+
+
 def _group_means(values: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # (n,), (n,) -> (g,), (g,)
     "Return the mean of each group that occurs, and its code."
-    groups, inverse = np.unique(code, return_inverse=True)
-    return np.bincount(inverse, values) / np.bincount(inverse), groups
+    counts = np.bincount(code)
+    groups = np.flatnonzero(counts)
+    return np.bincount(code, values)[groups] / counts[groups], groups
 
 # %% ../nbs/52d_conventions.ipynb #2dd7b5be
 def _action_interval(values, action, unit, draws: int, seed: int, level: float) -> tuple[float, float]: # (n,) x3
     "Return the bootstrap interval of the unweighted mean over actions when whole units are drawn."
-    (_, a), (names, u) = (np.unique(x, return_inverse=True) for x in (action, unit))
+    (_, a), (names, u) = (_dense(x) for x in (action, unit))
     if len(names) < 2: return np.nan, np.nan
     shape = (len(names), a.max() + 1)
     cell = u * shape[1] + a
@@ -68,9 +77,10 @@ def _action_interval(values, action, unit, draws: int, seed: int, level: float) 
 def _summary(values, frame, index: FrameIndex, average: str, draws: int, seed: int, level: float) -> dict[str, Any]: # (n,), (n,)
     "Return the number of one average with its interval and counts."
     labels = {k: v[frame] for k, v in index.labels.items()}
-    who = next((k for k in ("subjects", "sequences") if len(np.unique(labels[k])) > 1), "sequences")
-    counts = dict(samples=len(values), frames=len(np.unique(frame)), sequences=len(np.unique(labels["sequences"])),
-        subjects=len({index.names["subjects"][k] for k in np.unique(labels["subjects"])} - {"not said"}))
+    there = {k: np.flatnonzero(np.bincount(v)) for k, v in (labels | dict(frames=frame)).items()}  # codes that occur
+    who = next((k for k in ("subjects", "sequences") if len(there[k]) > 1), "sequences")
+    counts = dict(samples=len(values), frames=len(there["frames"]), sequences=len(there["sequences"]),
+        subjects=len({index.names["subjects"][k] for k in there["subjects"]} - {"not said"}))
     if not len(values): return dict(value=np.nan, low=np.nan, high=np.nan, resampled="none", **counts)
     if average == "actions":
         value = _group_means(values, labels["actions"])[0].mean()

@@ -43,15 +43,15 @@ def predict_clips(
 # %% ../nbs/42_evaluation.ipynb #96b0d92e
 def _per_frame(errors: np.ndarray, ids: np.ndarray, frames: int, last: bool) -> np.ndarray:
     "Average clip errors (N,T) per frame (F); NaN where no clip came by. `last`: reference mode."
-    total, count = np.zeros(frames), np.zeros(frames)
     if last:
+        total, count = np.zeros(frames), np.zeros(frames)
         for e, i in zip(errors, ids):
             total[i] += e  # a repeated index counts once, with its last value
             count[i] += 1
         count[total == 0] = 0
     else:
-        np.add.at(total, ids, errors)
-        np.add.at(count, ids, 1)
+        at = np.ravel(ids).astype(int)
+        total, count = np.bincount(at, np.ravel(errors), frames), np.bincount(at, minlength=frames)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
