@@ -32,6 +32,7 @@ setup(
         "data": cfg["data_requirements"].split(),
         "sam": cfg["sam_requirements"].split(),
         "onnx": cfg["onnx_requirements"].split(),
+        "tables": cfg["tables_requirements"].split(),
         "body": cfg["body_requirements"].split(),
     },
     entry_points={"nbdev": ["humanbody=humanbody._modidx:d"]},

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..data.files import atomic_write, load_torch
 from .joint_tables import TIME, carry_joints, is_table, per_joint, reads_all_joints
+from .mesh_layouts import adapt_mesh_state, find_layout, head_reasons, refuse_tensorflow
 from .released_keys import Family, identify
 from ..skeleton import Skeleton, get_skeleton
 
@@ -159,7 +160,8 @@ def _reason(
         said.append(f"{_short(heads)} read{'s' * (len(heads) == 1)} all joints at once and keep{'s' * (len(heads) == 1)} the initial values")
     told = lambda k: k in tables or k in heads or (tables and (k.endswith(_TIED) or per_joint(k)))
     other = [k for k in mismatched if not told(k)]
-    if other:
+    said += (regressor := head_reasons({k: mismatched[k] for k in other}))
+    if other and not regressor:
         key = other[0]
         own, theirs = mismatched[key]
         said.append(f"same names but other sizes ({key}: {theirs} in the file, {own} in the model): another width of the model, "
@@ -205,6 +207,7 @@ def _compare(
 
 def _read(path: Path) -> Any:
     "Read a checkpoint file by its kind, never executing code."
+    refuse_tensorflow(path)
     return _open_safetensors(path)[0] if path.suffix == ".safetensors" else load_torch(path)
 
 # %% ../../nbs/29_checkpoints.ipynb #982a5cab
@@ -213,8 +216,22 @@ def read_released(
 ) -> tuple[str, dict[str, Tensor], dict[str, Any], tuple[str, Family | None]]:
     "Read a file's container, weights under our names, plain info, and what was renamed and recognised."
     container, state, info = _find_state(_read(Path(path)), Path(path))
+    refuse_tensorflow(path, state)
     state, own, family = _own_names(state)
     return container, state, info, (own, family)
+
+# %% ../../nbs/29_checkpoints.ipynb #e6e94629
+def _place(
+    model: nn.Module,
+    model_state: dict[str, Tensor],
+    state: dict[str, Tensor], # weights of the file
+) -> tuple[dict[str, Tensor], str, tuple[str, ...], list[str]]: # our names, what was done, names left out, what to say about it
+    "Bring a file's tensors under the model's names, by the layout of a mesh file or by a prefix."
+    try: found = adapt_mesh_state(model, state)
+    except RuntimeError as e: raise ValueError(f"expected tensors of a released mesh model, found {e}; copy the file again") from e
+    if found: return found.state, found.renamed, found.ignored, [f"{found.layout.title} layout", *found.said]
+    layout = find_layout(state)
+    return *_rename(state, model_state), (), [f"the file is a {layout.title} checkpoint"] if layout else []
 
 # %% ../../nbs/29_checkpoints.ipynb #982a5cab1
 def load_released(
@@ -225,16 +242,17 @@ def load_released(
     "Fill a model from a released checkpoint and report what fitted; the file cannot run code."
     path, model_state = Path(path), model.state_dict()
     container, state, info, (own, family) = read_released(path)
-    state, prefix = _rename(state, model_state)
+    try: state, prefix, skipped, said = _place(model, model_state, state)
+    except ValueError as e: raise ValueError(f"{path}: {e}") from e
     renamed = "; ".join(filter(None, (own, prefix)))
     pair = tuple(get_skeleton(s) for s in skeletons) if skeletons else None
     other = pair is not None and pair[0].joints != pair[1].joints
     left = tuple(k for k in state if (".smpl." in f".{k}" and k not in model_state) or (other and k.endswith(_TIED)))
-    state = {k: v for k, v in state.items() if k not in left}
+    state, left = {k: v for k, v in state.items() if k not in left}, skipped + left
     fit, mismatched, initialised = _compare(model_state, state, pair)
     missing = [k for k in model_state if k not in state and k not in left]
     unexpected = [k for k in state if k not in model_state]
-    why = _reason(model_state, state, missing, unexpected, mismatched, initialised, family)
+    why = "; ".join([_reason(model_state, state, missing, unexpected, mismatched, initialised, family), *said])
     if not fit:
         raise ValueError(f"{path}: none of its {len(state)} tensors fits the {len(model_state)} of {type(model).__name__}; "
                          f"the file has {_short(state)}; the model has {_short(model_state)}. {why}")
