@@ -40,8 +40,8 @@ def _common(self, key: str) -> None:
     T = len(points)
     if T == 0:
         raise ValueError(f"{type(self).__name__}: no frames; expected at least one")
-    if not (np.isfinite(self.fps) and self.fps > 0):
-        raise ValueError(f"{type(self).__name__}.fps: expected frames per second above 0, found {self.fps!r}")
+    if not isinstance(self.fps, (int, float, np.number)) or not (np.isfinite(self.fps) and self.fps > 0):
+        raise ValueError(f"{type(self).__name__}.fps: expected frames per second above 0, found {self.fps!r}; give the recording's own rate")
     frames = np.arange(T) if self.frames is None else np.asarray(self.frames)
     if frames.shape != (T,) or not np.issubdtype(frames.dtype, np.integer) or (np.diff(frames) <= 0).any():
         raise ValueError(f"{type(self).__name__}.frames: expected {T} increasing integers (the source's own frame numbers)")
