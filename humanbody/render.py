@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['NEAR', 'project_pixels', 'Fragments', 'rasterize', 'interpolate_attributes', 'face_values', 'vertex_normals',
-           'shade_normals']
+__all__ = ['NEAR', 'BYTES_PER_CANDIDATE', 'project_pixels', 'Fragments', 'pytorch3d_camera', 'rasterize',
+           'interpolate_attributes', 'face_values', 'vertex_normals', 'shade_normals']
 
 # %% ../nbs/06_render.ipynb #b29c181c
 NEAR = 1e-8  # metres; faces with a nearer vertex are dropped
@@ -74,36 +74,38 @@ def _face_boxes(
 ) -> tuple[Tensor, Tensor]:  # first pixel and count per axis: (B,F,2), (B,F,2)
     "Return the block of pixel centres in each face's box, empty for faces that cannot be drawn."
     h, w = size
+    a, b, c = (x.contiguous() for x in tri.unbind(2))
     limit = torch.tensor([w, h], device=tri.device) - 1
-    low = torch.ceil(tri.amin(2) - margin - 0.5).clamp(min=-1, max=max(h, w) + 1).long().clamp_min(0)
-    high = torch.floor(tri.amax(2) + margin - 0.5).clamp(min=-1, max=max(h, w) + 1).long()
-    count = (torch.minimum(high, limit) - low + 1).clamp_min(0)
-    area = _cross(tri[:, :, 1] - tri[:, :, 0], tri[:, :, 2] - tri[:, :, 0]) * (2 / min(h, w)) ** 2
-    drawn = (depth > NEAR).all(-1) & torch.isfinite(tri).flatten(2).all(-1)
-    drawn &= (area < -1e-8) if cull else (area.abs() > 1e-8)
-    return low, count * drawn[..., None]
+    most = max(h, w) + 1
+    low, high = torch.minimum(torch.minimum(a, b), c), torch.maximum(torch.maximum(a, b), c)
+    first = torch.ceil(low - (margin + 0.5)).clamp(-1, most).long().clamp_min(0)
+    last = torch.floor(high + (margin - 0.5)).clamp(-1, most).long()
+    area = _cross(b - a, c - a) * (2 / min(h, w)) ** 2
+    drawn = (area < -1e-8) if cull else (area.abs() > 1e-8)  # false for NaN too
+    for corner in depth.unbind(-1): drawn = drawn & (corner > NEAR)
+    drawn = drawn & torch.isfinite(low.sum(-1) + high.sum(-1))
+    return first, (torch.minimum(last, limit) - first + 1).clamp_min(0) * drawn[..., None]
 
 # %% ../nbs/06_render.ipynb #5b8c9699
-def _expand(low: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    "List (image, face) rows and pixels of all boxes: row (N,), column (N,), line (N,)."
-    low, count = low.flatten(0, 1), count.flatten(0, 1)
-    total = count.prod(-1)
-    row = torch.repeat_interleave(total)
-    start = total.cumsum(0) - total
-    offset = torch.arange(len(row), device=low.device) - start[row]
-    width = count[row, 0]
-    return row, low[row, 0] + offset % width, low[row, 1] + offset // width
+def _expand(count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "List all pixels of boxes of (n,2) columns and lines: box (N,), column (N,) and line (N,) within it."
+    total = count[:, 0] * count[:, 1]
+    box = torch.repeat_interleave(total)
+    start = torch.stack([total.cumsum(0) - total, count[:, 0]]).to(torch.int32).index_select(1, box)
+    offset = torch.arange(len(box), device=count.device, dtype=torch.int32) - start[0]
+    line = torch.div(offset, start[1], rounding_mode="floor")
+    return box, offset - line * start[1], line
 
 # %% ../nbs/06_render.ipynb #4120562a
 def _nearest(pixel: Tensor, face: Tensor, z: Tensor, pixels: int, layers: int) -> tuple[Tensor, Tensor]:
     "Choose the nearest `layers` candidates of each pixel: candidate numbers and slots (both (M,))."
     if layers == 1:
-        best = z.new_full((pixels,), torch.inf).scatter_reduce(0, pixel, z, "amin")
-        index = torch.nonzero(z == best[pixel])[:, 0]
-        first = torch.full((pixels,), torch.iinfo(face.dtype).max, device=z.device)
-        first = first.scatter_reduce(0, pixel[index], face[index], "amin")
-        index = index[face[index] == first[pixel[index]]]
-        return index, pixel[index]
+        best = z.new_full((pixels,), torch.inf).scatter_reduce_(0, pixel, z, "amin")
+        index = torch.nonzero(z == best.index_select(0, pixel))[:, 0]
+        pixel, face = pixel.index_select(0, index), face.index_select(0, index)
+        first = torch.full((pixels,), torch.iinfo(face.dtype).max, device=z.device).scatter_reduce_(0, pixel, face, "amin")
+        keep = torch.nonzero(face == first.index_select(0, pixel))[:, 0]
+        return index.index_select(0, keep), pixel.index_select(0, keep)
     order = torch.argsort(z, stable=True)  # candidates come in ascending face order
     order = order[torch.argsort(pixel[order], stable=True)]
     count = torch.bincount(pixel, minlength=pixels)
@@ -126,16 +128,26 @@ class Fragments:
         return self.pix_to_face[..., 0] >= 0
 
 
-def _check(verts_cam: Tensor, faces: Tensor, K: Tensor) -> None:
+def _check(verts_cam: Tensor, faces: Tensor, K: Tensor, backend: str = "torch") -> None:
     "Refuse wrong shapes with the expected ones."
+    if backend not in ("torch", "pytorch3d"):
+        raise ValueError(f"expected backend to be 'torch' or 'pytorch3d', found {backend!r}")
     if verts_cam.ndim != 3 or verts_cam.shape[-1] != 3:
         raise ValueError(f"expected verts_cam (B,V,3), got {tuple(verts_cam.shape)}")
     if faces.ndim != 2 or faces.shape[-1] != 3:
         raise ValueError(f"expected faces (F,3), got {tuple(faces.shape)}")
     if K.shape not in ((3, 3), (len(verts_cam), 3, 3)):
         raise ValueError(f"expected K (3,3) or ({len(verts_cam)},3,3), got {tuple(K.shape)}")
-    if len(faces) and int(faces.max()) >= verts_cam.shape[1]:
-        raise ValueError(f"faces name vertex {int(faces.max())}, but there are {verts_cam.shape[1]} vertices")
+
+
+def _corners(values: Tensor, faces: Tensor) -> Tensor:  # (B,F,3,C)
+    "Gather vertex values (B,V,C) at the corners of faces; numbers outside are refused before a GPU meets them."
+    try:
+        if faces.is_cuda and len(faces) and not 0 <= int(faces.min()) <= int(faces.max()) < values.shape[1]: raise IndexError
+        return values.index_select(1, faces.reshape(-1)).unflatten(1, (len(faces), 3))
+    except (IndexError, RuntimeError) as e:
+        if len(faces) and 0 <= int(faces.min()) <= int(faces.max()) < values.shape[1]: raise
+        raise ValueError(f"faces name vertices {int(faces.min())} to {int(faces.max())}, but there are {values.shape[1]} vertices; pass the faces of this mesh") from e
 
 # %% ../nbs/06_render.ipynb #6c88130b1
 @dataclass(frozen=True)
@@ -148,42 +160,116 @@ class _Scene:
 
     def measure(self, row: Tensor, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "Return weights (N,3), depth (N,) and whether the point is inside (N,)."
-        raw = _weights(self.tri[row], self.depth[row], point)
+        depth = self.depth.index_select(0, row)
+        raw = _weights(self.tri.index_select(0, row), depth, point)
         weights = _soften(raw) if self.blur else raw
-        return weights, (weights * self.depth[row]).sum(-1), (raw > 0).all(-1)
+        return weights, (weights * depth).sum(-1), (raw > 0).all(-1)
 
     def distance(self, row: Tensor, point: Tensor) -> Tensor:
         "Return the squared edge distance (N,) in units of half the shorter side."
-        return _edge_distance(self.tri[row], point) / self.unit**2
+        return _edge_distance(self.tri.index_select(0, row), point) / self.unit**2
 
-# %% ../nbs/06_render.ipynb #05fb6e97
-def _prune(scene: _Scene, row: Tensor, col: Tensor, line: Tensor, point: Tensor):
-    "Drop most pixels outside their face by signs alone, before anything is divided."
-    if scene.blur or not len(row):
-        return row, col, line, point
-    corners = scene.tri[row] - point[:, None]
-    x, y = corners.unbind(-1)
-    sign = (x * y.roll(-1, 1) > y * x.roll(-1, 1)).sum(-1)
-    keep = (sign == 0) | (sign == 3)
-    return row[keep], col[keep], line[keep], point[keep]
+# %% ../nbs/06_render.ipynb #8058a5e1
+def _table(scene: _Scene, row: Tensor, low: Tensor) -> Tensor:  # (12,n)
+    "Return slopes and values at the box corner of the three weights and of 1/depth of each face."
+    tri = scene.tri.index_select(0, row) - (low + 0.5).to(scene.tri)[:, None]
+    x, y = (tri[..., k].T.contiguous() for k in (0, 1))  # (3,n)
+    xj, yj, xk, yk = x.roll(-1, 0), y.roll(-1, 0), x.roll(-2, 0), y.roll(-2, 0)
+    flat = torch.stack([yj - yk, xk - xj, xj * yk - yj * xk])  # (3,3,n)
+    flat = flat / flat[2].sum(0)
+    return torch.cat([flat, (flat / scene.depth.index_select(0, row).T).sum(1, keepdim=True)], 1).flatten(0, 1)
 
-# %% ../nbs/06_render.ipynb #f9a42591
-@torch.no_grad()
-def _hits(scene: _Scene, boxes: tuple[Tensor, Tensor], size: tuple[int, int], layers: int):
-    "List what is seen: row (N,), pixel centre (N,2) and output slot (N,)."
-    h, w = size
-    faces = max(boxes[0].shape[1], 1)
-    row, col, line = _expand(*boxes)
+
+def _inside(scene: _Scene, row: Tensor, low: Tensor, count: Tensor) -> tuple[Tensor, ...]:
+    "List the pixels inside faces: row (N,), column (N,), line (N,), depth (N,)."
+    pick, col, line = _expand(count)
+    table = _table(scene, row, low).index_select(1, pick).view(3, 4, len(pick))
+    value = torch.addcmul(torch.addcmul(table[2], table[0], col.to(scene.tri)), table[1], line.to(scene.tri))
+    keep = torch.nonzero(torch.minimum(torch.minimum(value[0], value[1]), value[2]) > 0)[:, 0]
+    pick, at = pick.index_select(0, keep), torch.stack([col, line], 1).index_select(0, keep)
+    at = at + low.index_select(0, pick)
+    return row.index_select(0, pick), at[:, 0], at[:, 1], 1 / value[3].index_select(0, keep)
+
+
+def _near(scene: _Scene, row: Tensor, low: Tensor, count: Tensor) -> tuple[Tensor, ...]:
+    "List the pixels inside faces or within the blur around them, as `_inside` does."
+    pick, col, line = _expand(count)
+    row, col, line = row[pick], col + low[pick, 0], line + low[pick, 1]
     point = torch.stack([col, line], -1).to(scene.tri) + 0.5
-    row, col, line, point = _prune(scene, row, col, line, point)
     _, z, keep = scene.measure(row, point)
-    if scene.blur:
-        keep = (keep | (scene.distance(row, point) < scene.blur)) & (z >= 0)
-    row, col, line, point, z = (x[keep] for x in (row, col, line, point, z))
-    pixel = (torch.div(row, faces, rounding_mode="floor") * h + line) * w + col
-    pixels = boxes[0].shape[0] * h * w
-    index, slot = _nearest(pixel, row % faces, z, pixels, layers)
-    return row[index], point[index], slot
+    keep = (keep | (scene.distance(row, point) < scene.blur)) & (z >= 0)
+    return row[keep], col[keep], line[keep], z[keep]
+
+# %% ../nbs/06_render.ipynb #f70ce675
+BYTES_PER_CANDIDATE = 160  # measured: peak of the temporaries above
+
+
+def _chunks(area: Tensor, most: int) -> list[tuple[int, int]]:
+    "Split boxes of given areas (n,) into runs of at most `most` pixels, one box at least."
+    total = area.cumsum(0).cpu()
+    out, start, done = [], 0, 0
+    while start < len(total):
+        stop = max(int(torch.searchsorted(total, done + most, right=True)), start + 1)
+        out.append((start, stop))
+        start, done = stop, int(total[stop - 1])
+    return out
+
+
+@torch.no_grad()
+def _hits(scene: _Scene, boxes: tuple[Tensor, Tensor], size: tuple[int, int], layers: int, max_bytes: int):
+    "List what is seen: row (N,), pixel centre (N,2) and output slot (N,); candidates are made in chunks."
+    (h, w), faces = size, max(boxes[0].shape[1], 1)
+    low, count = (x.flatten(0, 1) for x in boxes)
+    drawn = torch.nonzero(count[:, 0] * count[:, 1])[:, 0]
+    low, count = (x.index_select(0, drawn) for x in (low, count))
+    find, area = _near if scene.blur else _inside, count[:, 0] * count[:, 1]
+    none = drawn[:0]
+    row, pixel, z, slot = none, none, scene.depth[:0, 0], none
+    for a, b in _chunks(area, max(max_bytes // BYTES_PER_CANDIDATE, 1)):
+        more, col, line, depth = find(scene, drawn[a:b], low[a:b], count[a:b])
+        row, z = (torch.cat([row, more]), torch.cat([z, depth])) if len(row) else (more, depth)
+        pixel = torch.cat([pixel, (torch.div(more, faces, rounding_mode="floor") * h + line) * w + col.long()])
+        index, slot = _nearest(pixel, row % faces, z, boxes[0].shape[0] * h * w, layers)
+        row, pixel, z = (x.index_select(0, index) for x in (row, pixel, z))
+    point = torch.stack([pixel % w, torch.div(pixel, w, rounding_mode="floor") % h], -1).to(scene.tri) + 0.5
+    return row, point, slot
+
+# %% ../nbs/06_render.ipynb #12d20b70
+def pytorch3d_camera(
+    K: Tensor,  # (3,3) or (B,3,3) px
+    size: Sequence[int],  # (h,w) px
+) -> dict[str, Tensor]:  # focal_length (B,2), principal_point (B,2), R (B,3,3), T (B,3)
+    "Return the arguments of pytorch3d's PerspectiveCameras for OpenCV intrinsics."
+    K, (h, w) = torch.as_tensor(K).float().reshape(-1, 3, 3), size
+    unit = min(h, w) / 2
+    focal = torch.stack([K[:, 0, 0], K[:, 1, 1]], -1) / unit
+    centre = -(K[:, :2, 2] - K.new_tensor([w / 2, h / 2])) / unit
+    turn = torch.diag(K.new_tensor([-1.0, -1.0, 1.0])).expand(len(K), 3, 3)
+    return dict(focal_length=focal, principal_point=centre, R=turn, T=K.new_zeros(len(K), 3))
+
+
+def _pytorch3d() -> tuple:
+    "Return pytorch3d's classes or say in one sentence why they are not there."
+    try:
+        from pytorch3d.renderer import MeshRasterizer, PerspectiveCameras, RasterizationSettings
+        from pytorch3d.structures import Meshes
+    except (ImportError, AttributeError, OSError) as e:
+        raise ImportError(f"backend='pytorch3d' needs a working pytorch3d built for this torch, found {type(e).__name__}: {str(e).splitlines()[0] if str(e) else 'none'}; "
+                          "build it from source or leave backend out") from e
+    return Meshes, PerspectiveCameras, RasterizationSettings, MeshRasterizer
+
+
+def _rasterize_pytorch3d(verts_cam: Tensor, faces: Tensor, K: Tensor, size: Sequence[int], layers: int, cull: bool, blur: float) -> Fragments:
+    "Rasterise with pytorch3d and number faces within each image."
+    Meshes, Cameras, Settings, Rasterizer = _pytorch3d()
+    B, (h, w) = len(verts_cam), size
+    camera = {k: x.expand(B, *x.shape[1:]).to(verts_cam.device) for k, x in pytorch3d_camera(K, size).items()}
+    settings = Settings(image_size=(h, w), blur_radius=blur, faces_per_pixel=layers, cull_backfaces=cull)
+    meshes = Meshes(verts=verts_cam.float(), faces=faces.expand(B, *faces.shape))
+    found = Rasterizer(cameras=Cameras(**camera, in_ndc=True, device=verts_cam.device), raster_settings=settings)(meshes)
+    start = torch.arange(B, device=faces.device).view(-1, 1, 1, 1) * len(faces)
+    face = torch.where(found.pix_to_face >= 0, found.pix_to_face - start, found.pix_to_face)
+    return Fragments(face, found.zbuf, found.bary_coords, found.dists)
 
 # %% ../nbs/06_render.ipynb #263f87a4
 def rasterize(
@@ -194,21 +280,24 @@ def rasterize(
     faces_per_pixel: int = 1,
     cull_backfaces: bool = False,
     blur_radius: float = 0.0,  # squared distance, half the shorter image side = 1
+    backend: str = "torch",  # or "pytorch3d"
+    max_bytes: int = 2**28,  # bound on temporary memory; the result does not depend on it
 ) -> Fragments:
     "Rasterise one mesh per image with a z-buffer."
     K, faces = torch.as_tensor(K), torch.as_tensor(faces).to(verts_cam.device).long()
-    _check(verts_cam, faces, K)
+    _check(verts_cam, faces, K, backend)
+    if backend == "pytorch3d": return _rasterize_pytorch3d(verts_cam, faces, K, size, faces_per_pixel, cull_backfaces, blur_radius)
     (h, w), B, F = size, len(verts_cam), len(faces)
-    tri, depth = project_pixels(verts_cam, K)[:, faces], verts_cam[..., 2][:, faces]
+    tri, depth = _corners(torch.cat([project_pixels(verts_cam, K), verts_cam[..., 2:]], -1), faces).split([2, 1], -1)
     unit = min(h, w) / 2
-    scene = _Scene(tri.flatten(0, 1), depth.flatten(0, 1), unit, blur_radius)
+    scene = _Scene(tri.flatten(0, 1), depth.flatten(0, 1).squeeze(-1), unit, blur_radius)
     with torch.no_grad():
-        boxes = _face_boxes(tri, depth, (h, w), cull_backfaces, blur_radius**0.5 * unit)
-    row, point, slot = _hits(scene, boxes, (h, w), faces_per_pixel)
+        boxes = _face_boxes(tri, depth.squeeze(-1), (h, w), cull_backfaces, blur_radius**0.5 * unit)
+    row, point, slot = _hits(scene, boxes, (h, w), faces_per_pixel, max_bytes)
     weights, z, inside = scene.measure(row, point)  # again, now with gradients
     distance = scene.distance(row, point)
     shape, total = (B, h, w, faces_per_pixel), B * h * w * faces_per_pixel
-    put = lambda x: x.new_full((total, *x.shape[1:]), -1).index_put((slot,), x).unflatten(0, shape)
+    put = lambda x: x.new_full((total, *x.shape[1:]), -1).index_copy_(0, slot, x).unflatten(0, shape)
     return Fragments(put(row % max(F, 1)), put(z), put(weights), put(torch.where(inside, -distance, distance)))
 
 # %% ../nbs/06_render.ipynb #3b746a65
