@@ -88,7 +88,15 @@ def _first_points(model: nn.Module, points: Any, B: int, start: int | None) -> T
     model.empty_masks += empty
     return out
 
-# %% ../../nbs/27b_pymaf.ipynb #4202e2b5
+# %% ../../nbs/27b_pymaf.ipynb #b8331e0b
+def _checked_bank(bank: Any, count: int) -> Tensor:
+    "Return a bank (K,count,2), an empty one for None."
+    bank = torch.empty(0, count, 2) if bank is None else torch.as_tensor(bank)
+    if bank.ndim != 3 or bank.shape[1:] != (count, 2):
+        raise ValueError(f"expected a bank (K,{count},2) of points, found {tuple(bank.shape)}")
+    return bank.clone()
+
+
 def _bank_points(model: nn.Module, B: int, start: int | None) -> Tensor:
     "Return B consecutive rows of the bank, from a random one on unless told."
     if model.layout != "reference":
@@ -181,7 +189,7 @@ class PyMAF(nn.Module):
         channels = channels or (LIGHT_CHANNELS if backbone == "light" else RELEASED_CHANNELS)
         vertices = sampled_vertices(body) if vertices is None else torch.as_tensor(vertices)
         if layout == "exact": self.register_buffer("points_grid", uniform_grid(num_points).T[None].contiguous())
-        else: self.register_buffer("masks_points", self._check_bank(torch.empty(0, num_points, 2) if bank is None else bank))
+        else: self.register_buffer("masks_points", _checked_bank(bank, num_points))
         self.register_buffer("mesh_topology", _topology_number(body.topology_id))
         self.feature_extractor = make_backbone(backbone) if isinstance(backbone, str) else backbone
         self.size = self.feature_extractor.size # px of the crop
@@ -192,18 +200,6 @@ class PyMAF(nn.Module):
         self.regressor = nn.ModuleList(Regressor(n, mean, hidden, dropout) for n in seen)
         self.dp_head = IUVHead(channels[0])
         self.sampled = SampledBody(body, vertices)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        "Read released files and our own."
-        _read_state(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _check_bank(self, bank: Any) -> Tensor:
-        "Return the bank (K,N,2)."
-        bank = torch.as_tensor(bank)
-        if bank.ndim != 3 or bank.shape[1:] != (self.num_points, 2):
-            raise ValueError(f"expected a bank (K,{self.num_points},2) of points, found {tuple(bank.shape)}")
-        return bank.clone()
 
 # %% ../../nbs/27b_pymaf.ipynb #fd391de2
 def _forward(self,
@@ -233,4 +229,10 @@ def _forward(self,
     return MeshOutput(states, self.dp_head(feature)._asdict() if want else None, first)
 
 
-PyMAF.forward = _forward
+def _load(self, state_dict: dict, prefix: str, *args: Any) -> None:
+    "Read released files and our own."
+    _read_state(self, state_dict, prefix)
+    nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
+
+
+PyMAF.forward, PyMAF._load_from_state_dict = _forward, _load
