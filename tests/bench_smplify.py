@@ -56,7 +56,7 @@ def rows_for(body: Body, label: str, repeats: int, batches: tuple = (1, 64)) -> 
 
         for stage in (1, 2):
             a, b = interleaved(job(None, stage), job(mesh, stage), repeats)
-            rows.append((f"{label}, stage {stage}, batch {B}", a / STEPS, b / STEPS, b / a))
+            rows.append((f"SMPLify step, {label}, stage {stage}, batch {B} against the whole mesh", a / STEPS, b / STEPS, b / a))
     return rows
 
 
