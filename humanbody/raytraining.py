@@ -18,7 +18,7 @@ from .rotation import rotvec_to_rotmat
 from .skeleton import Skeleton, flip, get_skeleton
 
 # %% auto #0
-__all__ = ['RayData', 'ray_batch', 'flip_batch', 'loss_directions', 'RayTask', 'fit_ridge']
+__all__ = ['RayData', 'ray_batch', 'flip_batch', 'loss_directions', 'RayTask', 'average_weights', 'fit_ridge']
 
 # %% ../nbs/41a_ray_training.ipynb #45189423
 class RayData:
@@ -258,6 +258,35 @@ def _validate(self: RayTask, model: nn.Module) -> dict[str, float]:
 
 
 RayTask.predict, RayTask.validate = _predict, _validate
+
+# %% ../nbs/41a_ray_training.ipynb #0aec0209
+def average_weights(
+    task: RayTask,
+    model: nn.Module,  # trained; changed in place
+    steps: int,
+    lr: float = 3e-4,
+    half: bool = False,  # bfloat16 autocast
+    memory: int = 160,  # steps the running mean looks back on
+    first_epoch: int = 10**6,  # of the batches, far from those of the training
+) -> nn.Module:
+    "Train on at a constant rate and give the model the running mean of its weights."
+    parameters = [p for p in model.train().parameters() if p.requires_grad]
+    device = parameters[0].device
+    opt, mean = torch.optim.AdamW(parameters, lr), [p.detach().clone() for p in parameters]
+    for k in range(steps):
+        opt.param_groups[0]["lr"] = lr * min(1.0, (k + 1) / 20)
+        batch = {k: v.to(device) for k, v in task.batch(first_epoch + k // task.steps_per_epoch, k % task.steps_per_epoch).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            loss, _ = task.loss(model, batch)
+        opt.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        opt.step()
+        for m, p in zip(mean, parameters):
+            m.lerp_(p.detach(), max(1 / (k + 1), 1 / memory))
+    for m, p in zip(mean, parameters):
+        p.data.copy_(m)
+    return model
 
 # %% ../nbs/41a_ray_training.ipynb #9e41a71e
 def fit_ridge(
