@@ -47,12 +47,15 @@ def load_predictions(
 ) -> MeshPredictions:
     "Read what `MeshPredictions.save` wrote."
     data, J = load_npz(path), get_skeleton("smpl_24").num_joints
-    n = len(data.get("rows", ()))
+    n = np.size(data.get("rows", ()))
     for key, shape in dict(rows=(), rotmats=(J, 3, 3), betas=(None,), camera=(3,)).items():
         x = data.get(key)
         fits = x is not None and x.dtype.kind in "fiu" and len(x.shape) == 1 + len(shape) and len(x) == n and all(a in (None, b) for a, b in zip(shape, x.shape[1:]))
         if not fits: raise ValueError(f"{path}: expected {key} of {n} bodies, found {'nothing' if x is None else f'{x.dtype} {x.shape}'}; save predictions with MeshPredictions.save")
-    skipped = tuple(json.loads(str(data.get("skipped", "[]"))))
+    try: skipped = json.loads(str(data.get("skipped", "[]")))
+    except (ValueError, RecursionError): skipped = None
+    if not isinstance(skipped, list): raise ValueError(f"{path}: expected skipped as a JSON list, found something else; save predictions with MeshPredictions.save")
+    skipped = tuple(skipped)
     return MeshPredictions(data["rows"].astype(int), data["rotmats"], data["betas"], data["camera"], str(data.get("method", "")), skipped)
 
 # %% ../nbs/52ea_mesh_predictions.ipynb #66cbe556

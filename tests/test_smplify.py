@@ -109,7 +109,7 @@ def test_every_joint_set_of_the_free_body(scene, name):
 
 
 def test_torso_names_of_all_sets():
-    without = [n for n in list_skeletons() if not torso_sets(n)]
+    without = [n for n in list_skeletons() if n != "five_points" and not torso_sets(n)]  # another test of this process may have added its own set
     assert set(without) <= {"hand_21", "ubhand_48", "cmu_bvh_31", "h36m_32"}, without
 
 
