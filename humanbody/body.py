@@ -138,6 +138,7 @@ def _make_body(
 
 # %% ../nbs/04_body.ipynb #3b5a10de
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)  # what is kept must serve training too, whoever asked first
 def _free_body() -> Body:
     "Read the body that ships with the workbook (float64)."
     path = Path(str(files("humanbody").joinpath("assets/free_body.npz")))
@@ -220,7 +221,8 @@ def load_body(
 def _cached(body: Body, key: Any, make) -> Any:
     "Return the derived value `key`, made once per body."
     if key not in body._cache:
-        body._cache[key] = make()
+        with torch.inference_mode(False):  # what is kept must serve training too
+            body._cache[key] = make()
     return body._cache[key]
 
 

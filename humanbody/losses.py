@@ -112,6 +112,7 @@ def loss_velocity(
 
 # %% ../nbs/30_losses.ipynb #5a72ecc7
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve training too, whoever asked first
 def _limb_index(
     skeleton: Skeleton,
     layout: str, # "tree" or "reference"

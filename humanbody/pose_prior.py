@@ -64,6 +64,7 @@ class PosePrior:
 
 # %% ../nbs/43d_pose_prior.ipynb #4ac17dfe
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)  # what is kept must serve training too, whoever asked first
 def _shipped() -> PosePrior:
     "Read the prior that ships with the workbook."
     return _read(Path(str(files("humanbody").joinpath("assets/pose_prior.npz"))))

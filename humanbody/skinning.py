@@ -21,6 +21,7 @@ _CROSS = ((0, 0, 0, 0, 0, -1, 0, 1, 0), (0, 0, 1, 0, 0, 0, -1, 0, 0), (0, -1, 0,
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training too, whoever asked first
 def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     "Return the generators (3,9) of the cross product and the flat identity (9,)."
     return torch.tensor(_CROSS, dtype=dtype, device=device), torch.eye(

@@ -59,6 +59,7 @@ def angle_prior(
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve training too, whoever asked first
 def _hinges(dtype: torch.dtype, device: torch.device) -> Tensor: # (69,4)
     "Return the matrix that takes signed hinge angles out of a flat body pose; a product has a cheaper gradient than an index."
     sk = get_skeleton("smpl_24")
