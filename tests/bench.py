@@ -38,7 +38,7 @@ BF16 = {"amx_bf16", "avx512_bf16", "bf16"}  # processor flags (x86, arm)
 AIMS = (  # words that a row's name holds, sense, aim; "ours <=" judges our own milliseconds, the others the ratio
     (("joint angles:",), "ours <=", 5.0),
     (("RULA + REBA scores",), "ours <=", 1000.0),
-    (("Monte Carlo",), "ours <=", 60000.0),
+    (("1,000 draws",), "ours <=", 60000.0),
     (("rasteriser, body at 224 px (",), "ours <=", 10.0),
     (("rasteriser",), ">=", 100.0),
     (("synthetic picture",), "ours <=", 180.0),
