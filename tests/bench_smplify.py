@@ -1,12 +1,12 @@
 """Time a step of SMPLify on joints against the same step on the whole mesh, interleaved, on one thread: `python tests/bench_smplify.py`."""
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
+from bench_body import dense_correctives, interleaved
 from humanbody.body import Body, load_body
 from humanbody.pose_prior import load_prior
 from humanbody.skeleton import get_skeleton
@@ -15,23 +15,6 @@ from humanbody.spin_joints import spin_joints_of_mesh
 
 Row = tuple[str, float, float, float]  # name, ours_ms, twin_ms, twin / ours
 STEPS = 20
-
-
-def interleaved(ours: Callable, twin: Callable, repeats: int) -> tuple[float, float]:
-    "Return the least CPU time of each in ms, measured in turn so that a busy machine hits both."
-    best = [float("inf"), float("inf")]
-    for _ in range(repeats + 1):
-        for i, call in enumerate((ours, twin)):
-            start = time.process_time()
-            call()
-            best[i] = min(best[i], time.process_time() - start)
-    return best[0] * 1e3, best[1] * 1e3
-
-
-def dense_correctives(body: Body) -> Body:
-    "Give the body correctives without a zero, as the real SMPL has them."
-    noise = torch.randn(body.blend_t.shape, generator=torch.Generator().manual_seed(0))
-    return replace(body, blend_t=body.blend_t + 1e-9 * noise, _cache={})
 
 
 def start(B: int) -> tuple:
