@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .data.files import load_npz
 from .regressor import Regressor, load_regressor, topology_id
-from .regressor import num_tree_joints, table_regressor
+from .regressor import num_tree_joints, table_regressor, without_autocast
 from .skeleton import Skeleton, get_skeleton
 from .skinning import BodyOutput, Plan, check_inputs, chain_joints, make_tree, skin_blocks
 from .smplfile import GENDERS, SmplxBody, find_smpl_file, make_smplx_body
@@ -258,6 +258,7 @@ def _pose(body: Body, betas: Tensor, rot: Tensor) -> tuple[Tensor, Tensor, Tenso
     return world, position, position - (world @ rest[..., None])[..., 0]
 
 # %% ../nbs/04_body.ipynb #07c11e1d
+@without_autocast
 def _call(
     self,
     betas: Tensor | None = None,  # (...,K) shape; None is the mean shape
@@ -322,6 +323,7 @@ def _regressor(
 Body.regressor = _regressor
 
 # %% ../nbs/04_body.ipynb #6dd3e0b7
+@without_autocast
 def _joints(
     self,
     betas: Tensor | None = None,  # (...,K)

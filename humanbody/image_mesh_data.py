@@ -34,7 +34,7 @@ class ImageMeshSetup:
     val: dict = field(default_factory=dict)     # {store, root} of people who are in no training set; empty: none
     mixture: str = ""        # name of a recipe of `mixture_recipes`; "": shares
     shares: dict = field(default_factory=dict)  # set -> share; empty: by length
-    rows: int = 0            # of each store, its first ones; 0: all
+    rows: int = 0            # of each store, spread over it (sets are sorted by person, so the first ones are few people); 0: all
     val_rows: int = 0        # spread over the validation store; 0: all
     method: str = "hmr"      # hmr | spin | pymaf | pymaf_masks
     backbone: str = "resnet50"  # or light, vit
@@ -180,7 +180,7 @@ class LightImages(ImageDataset):
     "Samples that also know the recipes `light` and `flip`; what is at most mirrored stays in memory."
 
     def __init__(self, store: ImageStore, root: str | Path, recipe: str, *rest: Any):
-        self.kind, self.kept = recipe, {}
+        self.kind, self.kept = recipe, {}  # kept: at most 2 GB
         super().__init__(store, root, "none" if recipe in ("light", "flip") else recipe, *rest)
 
     def augment(self, row: int) -> Any:
@@ -195,7 +195,7 @@ class LightImages(ImageDataset):
         key = int(row), self.augment(int(row)).flip
         if key in self.kept: return self.kept[key]
         out = super().__getitem__(row)
-        if len(self.kept) < 8192: self.kept[key] = out
+        if isinstance(out, dict) and len(self.kept) * (3 * self.res ** 2 + 8192) < 2e9: self.kept[key] = out
         return out
 
 # %% ../nbs/43h_image_mesh_data.ipynb #7ef88cbb
@@ -229,6 +229,7 @@ class ImageBatches:
         recipe = config.mixture or config.shares or {tuple(lengths): 1.0}
         self.mixture: Mixture = make_mixture(recipe, lengths, config.batch_size, config.seed)
         self.order = [self.sets[k] for k in self.mixture.sets]
+        self.chosen = [np.linspace(0, len(self.sets[k]) - 1, lengths[k]).round().astype(int) for k in self.mixture.sets]
         self.data, self.skipped = MixedImages(self.order), {}
         self.starts = np.cumsum([0, *(len(s) for s in self.order)])[:-1]
         self.steps_per_epoch = config.steps_per_epoch or len(self.mixture)
@@ -252,6 +253,7 @@ def _make(self: ImageBatches, epoch: int, step: int) -> dict[str, Tensor]:
     "Prepare a batch; epochs of the engine follow each other through the epochs of the mixture, whatever their length."
     turn, place = divmod(epoch * self.steps_per_epoch + step, len(self.mixture))
     which, rows = self.mixture.batch(turn, place)
+    rows = np.array([self.chosen[w][r] for w, r in zip(which, rows)])
     self.data.set_epoch(turn)
     mine = _my_rows(len(which))
     picks = [(int(which[k]), int(rows[k])) for k in mine]

@@ -122,7 +122,7 @@ class ImageMeshTask:
         if c.adversarial and not c.real: raise ValueError("adversarial: expected real: a MotionStore or CMU_mosh.npz, found none; name one or set adversarial: 0")
         self.chart: UvChart | None = None
         if c.method.startswith("pymaf"): self.chart = load_densepose(c.chart, self.body) if c.chart else free_chart(self.body)
-        self.val, self._writer, self._epoch = (open_set(c, c.val, False) if c.val else None), None, 0
+        self.val, self._writer, self._epoch, self.drawn = (open_set(c, c.val, False) if c.val else None), None, 0, {}
         self.counts = {f"train_{n}": m for n, m in zip(self.data.mixture.sets, self.data.mixture.lengths)} | dict(val_rows=len(self.val_rows))
         self.protocol = ("MPJPE and PA-MPJPE [mm] of 14 LSP joints, both sides centred on the middle of the hips; PVE raw and centred on the pelvis joint; widths: mean predicted "
                          "over mean true distance of the annotated shoulders and hips; plain crops of the validation store")
@@ -220,8 +220,20 @@ def _mmpose_terms(self: ImageMeshTask, state: MeshState, target: MeshTarget) -> 
     return mmpose_losses(pred, target._replace(keypoints2d=px, vertices=vertices), self.config.average)
 
 
-def _terms(self: ImageMeshTask, out: MeshOutput, target: MeshTarget) -> dict[str, Term]:
-    "Return the terms of a batch, unweighted."
+def _maps(self: ImageMeshTask, target: MeshTarget, rows: Tensor | None, side: int) -> Tensor:
+    "Draw the maps of the targets; those of crops that are at most mirrored are kept (2 GB)."
+    draw = lambda at: iuv_targets(self.body, self.chart, target.rotmats[at], target.betas[at], target.keypoints2d[at], side)
+    if rows is None or self.fits is not None or self.config.recipe not in ("flip", "none"): return draw(slice(None))
+    keys = [(*map(int, k), side) for k in rows]
+    new = [i for i, k in enumerate(keys) if k not in self.drawn]
+    made = dict(zip((keys[i] for i in new), draw(new).unbind())) if new else {}
+    out = torch.stack([made[k] if k in made else self.drawn[k].to(rows.device) for k in keys])
+    if len(self.drawn) * 12 * side ** 2 < 2e9: self.drawn |= {k: x.cpu() for k, x in made.items()}
+    return out
+
+
+def _terms(self: ImageMeshTask, out: MeshOutput, target: MeshTarget, rows: Tensor | None = None) -> dict[str, Term]:
+    "Return the terms of a batch, unweighted; `rows` (B,2), row and flip, name crops that come again."
     c, kind = self.config, self.config.weights_of or METHOD_WEIGHTS[self.config.method]
     if kind == "mmpose": return self.mmpose_terms(out.final, target)
     loops = out.states[1:] if c.method.startswith("pymaf") else [out.final]
@@ -230,10 +242,10 @@ def _terms(self: ImageMeshTask, out: MeshOutput, target: MeshTarget) -> dict[str
     terms = pymaf_losses(predictions, target, c.average)
     if out.dense is None or not any(self.weights.get(k) for k in IUV_WEIGHTS): return terms | ({} if out.dense is None else {k: Term(0 * v.sum(), 0, 0) for k, v in out.dense.items()})
     side = out.dense["u"].shape[-1]
-    return terms | iuv_losses(out.dense, iuv_targets(self.body, self.chart, target.rotmats, target.betas, target.keypoints2d, side), c.average)
+    return terms | iuv_losses(out.dense, self.maps(target, rows, side), c.average)
 
 
-ImageMeshTask.targets, ImageMeshTask.predictions, ImageMeshTask.mmpose_terms, ImageMeshTask.terms = _targets, _predictions, _mmpose_terms, _terms
+ImageMeshTask.targets, ImageMeshTask.predictions, ImageMeshTask.mmpose_terms, ImageMeshTask.terms, ImageMeshTask.maps = _targets, _predictions, _mmpose_terms, _terms, _maps
 
 # %% ../nbs/43j_image_mesh_task.ipynb #3a15404c
 def _task_loss(self: ImageMeshTask, model: nn.Module, batch: Mapping) -> tuple[Tensor, dict]:
@@ -242,7 +254,7 @@ def _task_loss(self: ImageMeshTask, model: nn.Module, batch: Mapping) -> tuple[T
     seen = model(normalise_batch(batch["image"]), batch.get("points"), real)
     out = output_of(seen)
     target = self.targets(out, batch)
-    terms = self.terms(out, target)
+    terms = self.terms(out, target, torch.stack([batch["fit"], batch["flip"].long()], 1))
     judged = {k: Term(v, len(batch["image"]), 0) for k, v in seen["judged"].items()}
     total, share = torch.zeros((), device=out.final.betas.device), int(batch["total"]) / len(batch["image"])
     said = {}

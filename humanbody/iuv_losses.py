@@ -34,11 +34,11 @@ def _classes(logits: Tensor, target: Tensor, rows: Tensor) -> Term:
     return Term(error, rows.sum(), rows.sum() * target[0, 0].numel())
 
 
-def _surface(pred: Tensor, target: Tensor, part: Tensor, average: str) -> Term:
-    "Return smooth L1 where the part is: published, summed and divided by the batch, or per body pixel."
-    on = (part > 0) & torch.isfinite(target)
-    if average == "valid": on[:, 0] = False
-    error = F.smooth_l1_loss(pred, torch.where(on, target, pred.detach()), reduction="none")
+def _surface(pred: Tensor, target: Tensor, part: Tensor, rows: Tensor, average: str) -> Term:
+    "Return smooth L1 in the channel of each pixel's part: published, summed and divided by the batch, or per body pixel."
+    pred = pred.gather(1, part)
+    on = rows[:, None, None, None] & torch.isfinite(target) & (part > 0 if average == "valid" else True)
+    error = F.smooth_l1_loss(pred, torch.where(on, target.to(pred.dtype), pred.detach()), reduction="none")
     entries = on.sum()
     divisor = entries.clamp(min=1) if average == "valid" else len(pred)
     return Term((error * on).sum() / divisor, on.flatten(1).any(1).sum(), entries)
@@ -58,6 +58,6 @@ def iuv_losses(
     rows = has_map(image)
     part, uv = torch.where(rows[:, None, None], image[:, :1].squeeze(1), 0.0), image[:, 1:]
     target = iuv_to_maps(torch.stack([part, torch.zeros_like(part), torch.zeros_like(part)], 1))
-    pixels = target.part * rows[:, None, None, None]
-    return dict(u=_surface(maps.u, uv[:, :1].expand_as(maps.u), pixels, average), v=_surface(maps.v, uv[:, 1:].expand_as(maps.v), pixels, average),
+    index = target.part.argmax(1, keepdim=True)
+    return dict(u=_surface(maps.u, uv[:, :1], index, rows, average), v=_surface(maps.v, uv[:, 1:], index, rows, average),
                 part=_classes(maps.part, target.part, rows), group=_classes(maps.group, target.group, rows))

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,7 +22,22 @@ from .data.files import load_npy, load_npz
 from .skeleton import Skeleton, get_skeleton
 
 # %% auto #0
-__all__ = ['topology_id', 'Regressor', 'load_regressor', 'vertex_tables', 'num_tree_joints', 'table_regressor']
+__all__ = ['without_autocast', 'topology_id', 'Regressor', 'load_regressor', 'vertex_tables', 'num_tree_joints',
+           'table_regressor']
+
+# %% ../nbs/03a_regressor.ipynb #5d7c0a12
+def without_autocast(
+    function: Callable,
+) -> Callable:
+    "Wrap a function so that autocast around it does not round what it computes."
+    @wraps(function)
+    def run(*args, **kwargs):
+        on = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+        if not on: return function(*args, **kwargs)
+        with ExitStack() as stack:
+            for kind in on: stack.enter_context(torch.autocast(kind, enabled=False))
+            return function(*args, **kwargs)
+    return run
 
 # %% ../nbs/03a_regressor.ipynb #f39b9a5a
 def topology_id(
@@ -58,6 +75,7 @@ class Regressor:
                 f"has topology {topology}; vertex numbers do not carry over, use its own"
             )
 
+    @without_autocast
     def __call__(self, vertices: Tensor) -> Tensor:  # (...,V,3) -> (...,J,3)
         "Apply the regressor to posed vertices."
         if vertices.shape[-2:] != (self.num_vertices, 3):
