@@ -84,9 +84,7 @@ class Regressor:
             )
         used, where = np.unique(self.cols, return_inverse=True)
         small = vertices.new_zeros(get_skeleton(self.skeleton).num_joints, len(used))
-        put = [
-            torch.as_tensor(i.astype(np.int64), device=vertices.device) for i in (self.rows, where)
-        ]
+        put = [torch.as_tensor(i.astype(np.int64), device=vertices.device) for i in (self.rows, where)]
         small.index_put_(put, torch.as_tensor(self.vals).to(small), accumulate=True)
         return (
             small @ vertices[..., torch.as_tensor(used.astype(np.int64), device=vertices.device), :]

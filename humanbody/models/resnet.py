@@ -112,7 +112,7 @@ class LightBlock(nn.Module):
         if self.stride == 1 or x.is_cuda or not torch.is_autocast_enabled("cpu"): return self.filter(x)
         with torch.autocast("cpu", enabled=False): return self.filter(x.float())
 
-
+# %% ../../nbs/27_resnet.ipynb #d5562859
 class LightBackbone(nn.Module):
     "A small CNN: 0.8 M parameters, 512 channels, stride 16."
     channels, size = 512, 112
