@@ -37,7 +37,7 @@ class ImageMeshSetup:
     rows: int = 0            # of each store, spread over it (sets are sorted by person, so the first ones are few people); 0: all
     val_rows: int = 0        # spread over the validation store; 0: all
     method: str = "hmr"      # hmr | spin | pymaf | pymaf_masks
-    backbone: str = "resnet50"  # or light, vit
+    backbone: str = "resnet50"  # or light, light_layout (HMR), vit
     backbone_weights: str = ""  # .pth of ImageNet, for resnet50
     weights: str = ""        # start from these: of a run here, or released
     hidden: int = 1024       # of the regressors
@@ -136,22 +136,37 @@ def known(
     return torch.full((count, *shape), torch.nan) if x is None else x.float().reshape(count, *shape)
 
 # %% ../nbs/43h_image_mesh_data.ipynb #2ebd8bf9
+def _nearest_box(
+    boxes: np.ndarray,  # (N,3) centre and side, px
+    rows: list[int],  # of the same picture
+    box: tuple,  # centre and side, px
+    tolerance: float = 0.1,  # sides
+) -> int:
+    "Return the row whose box is this one, -1 if none is near."
+    if not rows: return -1
+    far = np.abs(boxes[rows] - np.asarray(box)).max(1) / box[2]
+    return rows[int(far.argmin())] if far.min() <= tolerance else -1
+
+
 def points_by_name(
-    path: str | Path,  # points.npz: imgname (N,), points (N,441,2)
+    path: str | Path,  # points.npz: imgname (N,), points (N,441,2) and, to tell people of one picture apart, box (N,3) centre and side px
     store: ImageStore,
 ) -> Any:  # row -> (441,2) or None
-    "Join sampling points to the rows of a store by image name."
-    data = load_npz(path, ["imgname", "points"])
+    "Join sampling points to the rows of a store by image name and, where the file has them, by box; without boxes people of one picture come in order."
+    data = load_npz(path)
+    for k in ("imgname", "points"):
+        if k not in data: raise ValueError(f"{path}: expected imgname and points, found {', '.join(data)}; make it with the run masks")
     names, points = [str(x) for x in data["imgname"]], np.asarray(data["points"], np.float32)
     if points.shape != (len(names), NUM_POINTS, 2):
         raise ValueError(f"{path}: expected points ({len(names)},{NUM_POINTS},2), one row per imgname, found {points.shape}; make it with the run masks")
     queue: dict[str, list[int]] = {}
     for k, n in enumerate(names): queue.setdefault(n, []).append(k)
-    rows = [queue[n].pop(0) if queue.get(n) else -1 for n in store.images]
+    if "box" not in data: rows = [queue[n].pop(0) if queue.get(n) else -1 for n in store.images]
+    else: rows = [_nearest_box(np.asarray(data["box"], float), queue.get(n, []), (*c, 200 * s)) for n, c, s in zip(store.images, store.center, store.scale)]
     if max(rows, default=-1) < 0: raise ValueError(f"{path}: expected points of images of {store.path}, found none of its names; check both")
     return lambda row: points[rows[row]] if rows[row] >= 0 else None
 
-
+# %% ../nbs/43h_image_mesh_data.ipynb #2ebd8bfa
 def open_set(
     config: ImageMeshConfig,
     entry: dict,  # {store, root, points}

@@ -37,7 +37,7 @@ class PosePrior:
         L, bad = torch.linalg.cholesky_ex(S)
         if bool(bad.any()) or not bool((self.weights > 0).all()):
             raise ValueError("expected positive weights and positive definite covars, found a component that is neither; learn the prior with a larger floor")
-        half = torch.linalg.inv(L).transpose(1, 2) # P = half half^T
+        half = torch.linalg.inv(L).transpose(1, 2) * 0.5**0.5 # half of P = half half^T
         logdet = L.diagonal(dim1=1, dim2=2).log().sum(1)
         rest = 0.5 * S.shape[1] * np.log(2 * np.pi) + logdet - logdet.min() - self.weights.double().log()
         like = dict(dtype=self.means.dtype, device=self.means.device)
@@ -52,11 +52,11 @@ class PosePrior:
         x = pose_body if pose_body.shape[-1] == D else pose_body.flatten(-2)
         if x.shape[-1] != D: raise ValueError(f"expected body poses (...,{D // 3},3) without the root, got {tuple(pose_body.shape)}; leave out the first joint")
         z = (x @ self._half).unflatten(-1, (-1, D)) - self._shift
-        return 0.5 * z.square().sum(-1) + self._rest
+        return z.square().sum(-1) + self._rest
 
     def __call__(self, pose_body: Tensor) -> Tensor: # (...,23,3) -> (...,)
         "Return how unlikely a pose is."
-        return self.components(pose_body).amin(-1)
+        return self.components(pose_body).min(-1).values # a cheaper gradient than amin's
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> "PosePrior":
         "Return the prior on another device or in another type."

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from .body import Body
+from .body_points import point_model
 from .models.hmr import CROP_PX, FOCAL_PX, perspective_px
+from .point_gradients import PointPlan, point_plan, posed_points
 from .pose_prior import PosePrior, load_prior
-from .rotation import rotvec_to_rotmat
 from .skeleton import Skeleton, get_skeleton
+from .skinning import rodrigues
 from .spin_joints import spin_body, spin_map
 
 # %% ../nbs/43e_smplify.ipynb #8f999435
@@ -52,20 +54,21 @@ def gmof(
 
 
 def angle_prior(
-    pose_body: Tensor, # (...,23,3) rad
+    pose_body: Tensor, # (...,23,3) or (...,69) rad
 ) -> Tensor: # (...,4) left elbow, right elbow, left knee, right knee
     "Return exp(angle)^2 of the hinges, large where they bend the wrong way."
-    return torch.exp(pose_body.flatten(-2) @ _hinges(pose_body.dtype, pose_body.device)).square()
+    hinges = _hinges(pose_body.dtype, pose_body.device)
+    return torch.exp((pose_body if pose_body.shape[-1] == len(hinges) else pose_body.flatten(-2)) @ hinges)
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # what is kept must serve training too, whoever asked first
 def _hinges(dtype: torch.dtype, device: torch.device) -> Tensor: # (69,4)
-    "Return the matrix that takes signed hinge angles out of a flat body pose; a product has a cheaper gradient than an index."
+    "Return the matrix that takes twice the signed hinge angles out of a flat body pose; a product has a cheaper gradient than an index."
     sk = get_skeleton("smpl_24")
     out = torch.zeros(sk.num_joints - 1, 3, 4, dtype=dtype)
     for k, (name, axis, sign) in enumerate((("left_elbow", 1, 1), ("right_elbow", 1, -1), ("left_knee", 0, -1), ("right_knee", 0, -1))):
-        out[sk.idx(name) - 1, axis, k] = sign
+        out[sk.idx(name) - 1, axis, k] = 2 * sign
     return out.flatten(0, 1).to(device)
 
 # %% ../nbs/43e_smplify.ipynb #4c52edd5
@@ -118,22 +121,28 @@ class _Problem:
 
     def body(self, points: Tensor, trans: Tensor, pose: Tensor, betas: Tensor, conf: Tensor | None = None) -> Tensor: # (B,)
         "Return the objective of the second stage."
-        o = self.options
-        return (self.reprojection(points, trans, conf).sum(-1) + o.pose_weight**2 * self.prior(pose[:, 1:])
-                + o.angle_weight**2 * angle_prior(pose[:, 1:]).sum(-1) + o.shape_weight**2 * betas.square().sum(-1))
+        o, bent = self.options, pose[:, 1:].flatten(1)
+        return (self.reprojection(points, trans, conf).sum(-1) + o.pose_weight**2 * self.prior(bent)
+                + o.angle_weight**2 * angle_prior(bent).sum(-1) + o.shape_weight**2 * betas.square().sum(-1))
 
 # %% ../nbs/43e_smplify.ipynb #e1d3878d
 def body_points(
     body: Body,
     skeleton: str | Skeleton,
 ) -> Callable: # betas (B,K), pose (B,24,3) -> (B,J,3) m
-    "Return a function from parameters to the joints of a skeleton, without the mesh."
+    "Return a function from parameters to the joints of a skeleton, without the mesh and with its gradient written out."
     sk = get_skeleton(skeleton)
-    if sk.name != get_skeleton("spin_49").name: return lambda betas, pose: body.joints(betas, pose, skeleton=sk)
-    known, points = spin_body(body), get_skeleton("smpl_54")
-    pick = torch.zeros(sk.num_joints, points.num_joints, dtype=body.dtype, device=body.device)
-    pick[torch.arange(sk.num_joints), torch.as_tensor(spin_map())] = 1
-    return lambda betas, pose: pick @ known.joints(betas, pose, skeleton=points)
+    key = ("point plan", sk.name)
+    if key not in body._cache: body._cache[key] = _plan(body, sk)
+    return lambda betas, pose: posed_points(body._cache[key], betas, pose)
+
+
+@torch.inference_mode(False)  # what is kept must serve training too, whoever asked first
+def _plan(body: Body, sk: Skeleton) -> PointPlan:
+    "Lay out a skeleton's points; SPIN's are picked from those of smpl_54."
+    spin = sk.name == get_skeleton("spin_49").name
+    model = point_model(spin_body(body), get_skeleton("smpl_54")) if spin else point_model(body, sk)
+    return point_plan(model, spin_map() if spin else None, body.dtype, body.device)
 
 
 def _torso(conf: Tensor, sk: Skeleton, mode: str) -> Tensor: # (B,J)
@@ -187,7 +196,7 @@ def _minimise(objective: Callable, params: tuple[Tensor, ...], steps: int, o: Sm
     best, marks = _Best(torch.full_like(params[0].detach().flatten(1)[:, 0], torch.inf), tuple(p.detach().clone() for p in params)), []
     for step in range(steps):
         value = objective(*params)
-        optimiser.zero_grad()
+        for p in params: p.grad = None
         value.sum().backward()
         if o.mode == "best":
             best.see(value, params)
@@ -235,7 +244,7 @@ def _place(problem: _Problem, pose: Tensor, betas: Tensor, trans: Tensor, root: 
     with torch.no_grad(): still = problem.points(betas, torch.cat([torch.zeros_like(pose[:, :1]), pose[:, 1:]], 1)) - root
 
     def objective(turn: Tensor, move: Tensor) -> Tensor:
-        return problem.place(still @ rotvec_to_rotmat(turn).transpose(1, 2) + root, move, depth)
+        return problem.place(still @ rodrigues(turn).transpose(1, 2) + root, move, depth)
 
     (turn, move), steps = _minimise(objective, (pose[:, 0], trans), o.steps[0], o)
     return torch.cat([turn[:, None], pose[:, 1:]], 1), move, steps

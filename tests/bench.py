@@ -46,6 +46,7 @@ AIMS = (  # words that a row's name holds, sense, aim; "ours <=" judges our own 
     (("SMPLify", "batch 64"), ">=", 10.0),
     (("PyMAF", "batch 1,", "dense products"), ">=", 1.1),
     (("PyMAF bf16",), ">=", 2.0),
+    (("bf16", "PA error"), "ours <=", 0.5),
     (("evaluation: MPJPE",), ">=", 10.0),
     (("vertices, batch 1",), ">=", 2.0),
     (("vertices, batch 64",), ">=", 1.5),

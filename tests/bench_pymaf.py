@@ -3,9 +3,13 @@
 The twin is written here from the description: a ResNet-50 with its own layers for every step, the whole body posed for each of the four states with 49
 joints, the mesh thinned by a dense one-hot product, four separate convolutions for the IUV maps. Ours looks at gathered vertices and poses the whole mesh
 once, for the final state. Both have the same weights and give the same bodies. `bench()` returns rows (name, ours_ms, reference_ms, ratio), CPU time of one
-thread, taking turns. Run alone: `python tests/bench_pymaf.py`.
+thread, taking turns. One more row says what half precision costs on the shipped model: the change of its PA error, its PA errors in float32 and bf16 being
+the ratio; without the model there is no such row. Run alone: `python tests/bench_pymaf.py [another model's file]`.
 """
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +17,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from mesh_recipes import draw, fill, mean_params, mesh_body, rng, rows
+from humanbody.body import load_body
+from humanbody.data.image_scene_store import make_image_store, mask_points_of
+from humanbody.data.image_scenes import SceneOptions
+from humanbody.data.imagestore import ImageStore
+from humanbody.mesh_predictions import predict_meshes
+from humanbody.mesh_samples import mesh_samples
+from humanbody.metrics import pa_mpjpe
 from humanbody.models.fast_layers import inference_copy
 from humanbody.models.hmr import MeanParams, mesh_of
+from humanbody.models.mesh_files import load_mesh_model
 from humanbody.models.pymaf import PyMAF
 
 
@@ -121,7 +133,38 @@ def turns(first, second, rounds):
     return [1e3 * min(s) for s in spent]
 
 
-def bench(rounds=8):
+def pictures(most=200, drawn=32):
+    """Return a store and rows spread over it: the project's test pictures where they are, else a few drawn now, with the folder to be removed."""
+    path = Path(__file__).resolve().parent.parent / "data/images_112/test"
+    made = None if path.is_dir() else tempfile.TemporaryDirectory()
+    store = ImageStore(path) if made is None else make_image_store(made.name, drawn, "test", 77, 900, SceneOptions(size_px=112, per_subject=4))
+    return store, np.linspace(0, len(store) - 1, min(most, len(store))).astype(int), made
+
+
+def precision_rows(path=None):
+    """Return the row on the PA error of half precision (14 joints of the "mesh" protocol), none when no model ships; `path` takes another model's file."""
+    try: model = load_mesh_model("light_mesh" if path is None else path)
+    except FileNotFoundError as e:
+        if path is not None: raise
+        print(f"no row on the PA error of bf16: {e}", file=sys.stderr)
+        return []
+    store, rows_, made = pictures()
+    root, body, net = store.path.parent, load_body(), model.net
+    chosen = mask_points_of(store, root, 0, net.size) if model.spec.look == "mask" else None
+    points = chosen and (lambda row: None if (p := chosen(row)) is None else p[np.linspace(0, len(p) - 1, net.num_points).round().astype(int)])
+
+    def error_mm(one):
+        """Return the mean PA error of a model."""
+        found = mesh_samples(predict_meshes(one, store, root, rows_, points=points), store, "mesh", body, rows=rows_).points
+        return float(pa_mpjpe(found[:, 0], found[:, 1]).mean())
+
+    full, half = error_mm(inference_copy(net)), error_mm(inference_copy(net, torch.bfloat16))
+    if made: made.cleanup()
+    return [(f"{Path(model.path).stem} in bf16, change of its PA error on {len(rows_)} pictures [mm]", abs(half - full), full, full / half)]
+
+
+def bench(rounds=12, model=None):
+    """Return the rows; `model`: a file in the place of the shipped model."""
     torch.set_num_threads(1)
     body, r = mesh_body(), rng("mesh_downsampling")
     first, second = (np.sort(r.choice(m, n, replace=False)) for n, m in ((1723, 6890), (431, 1723)))
@@ -146,8 +189,8 @@ def bench(rounds=8):
             for what, first, second, than in rows_:
                 t = turns(lambda: first(x), lambda: second(x), n)
                 out.append((f"PyMAF {what}, batch {B}, against {than}", *t, t[1] / t[0]))
-    return out
+    return out + precision_rows(model)
 
 
 if __name__ == "__main__":
-    for row in bench(): print("{:70s} {:8.2f} {:8.2f} {:6.2f}x".format(*row))
+    for row in bench(model=sys.argv[1] if len(sys.argv) > 1 else None): print("{:90s} {:8.3f} {:8.2f} {:6.3f}x".format(*row), flush=True)

@@ -1,5 +1,6 @@
 """SMPLify and its surroundings where a notebook would not read well: gradients, masks, hypothesis over joints, source note 000's thin people, speed."""
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,31 @@ def test_joints_only_and_whole_mesh_take_the_same_steps(scene):
 def test_body_points_are_spin_joints(scene):
     body, pose, _ = scene
     torch.testing.assert_close(body_points(body, "spin_49")(torch.ones(3, 10), pose), spin_joints(body, torch.ones(3, 10), pose))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dense", [False, True])
+def test_points_and_their_gradient_are_those_of_the_mesh(scene, dtype, dense):
+    "The gradient written out equals autograd's through the whole mesh to the precision of the type, at rest and at large angles too."
+    r, body = torch.Generator().manual_seed(3), scene[0]
+    if dense: body = replace(body, blend_t=body.blend_t + 1e-3 * torch.randn(body.blend_t.shape, generator=r), _cache={})
+    body = body.to(dtype=dtype)
+    pose = torch.cat([scene[1], torch.zeros(1, 24, 3), 1.5 * torch.randn(2, 24, 3, generator=r)]).to(dtype)
+    inputs = torch.randn(6, 10, generator=r).to(dtype).requires_grad_(), pose.requires_grad_()
+    routes = body_points(body, "spin_49"), lambda betas, p: spin_joints_of_mesh(body, body(betas, p))
+    ours, mesh = (f(*inputs) for f in routes)
+    push, eps = torch.randn(ours.shape, generator=r).to(dtype), torch.finfo(dtype).eps
+    torch.testing.assert_close(ours, mesh, rtol=0, atol=50 * eps)
+    for a, b in zip(*(torch.autograd.grad((x * push).sum(), inputs) for x in (ours, mesh))):
+        torch.testing.assert_close(a, b, rtol=0, atol=100 * eps * float(1 + b.abs().max()))
+
+
+def test_what_was_made_in_inference_mode_serves_a_fit(scene):
+    body, pose, place = scene
+    fresh = body.to(dtype=torch.float32)
+    with torch.inference_mode(): kp = seen(fresh, pose, place, "spin_49")
+    fit = smplify(fresh, kp.clone(), pose + 0.1, torch.zeros(3, 10), place, options=SmplifyOptions((2, 3)))
+    assert fit.valid.all() and (fit.loss < fit.start_loss).all()
 
 
 def test_objective_gradient(scene):

@@ -22,6 +22,7 @@ from .crops import MEAN, STD, crop_image, normalise_image
 from .files import load_json, save_json
 from .images import _open, open_rgb
 from .imagestore import ImageStore
+from .mask_points import NUM_POINTS, transform_points
 from .paths import resolve_image
 
 # %% ../../nbs/18g_imageloader.ipynb #a7b814fb
@@ -185,6 +186,14 @@ class _Rows(Dataset):
     __getstate__ = lambda self: {**self.__dict__, "store": self.store.path}  # a worker maps the files itself
     __setstate__ = lambda self, state: self.__dict__.update(state, store=ImageStore(state["store"]))
 
+# %% ../../nbs/18g_imageloader.ipynb #chkbox01
+def _check_box(store: ImageStore, row: int, image: Any, shrunk: float) -> tuple: # the picture, and its full width divided by its width
+    "Return a picture, or refuse a box that lies outside it."
+    center, half, size = store.center[row], 100 * float(store.scale[row]), np.array(image.size) * shrunk
+    if not ((center + half > 0).all() and (center - half < size).all()):
+        raise ValueError(f"{store.images[row]}: box outside the picture: centre {np.round(center, 1).tolist()}, side {2 * half:.0f} px, picture {size.round().astype(int).tolist()} px; correct the row")
+    return image, shrunk
+
 # %% ../../nbs/18g_imageloader.ipynb #739603e9
 class _Pictures(_Rows):
     "Crops of the rows."
@@ -204,7 +213,7 @@ class _Pictures(_Rows):
         if path is None:
             raise FileNotFoundError(f"{self.root}: expected the picture {name!r} of row {row} of {self.store.name}, found nothing; "
                                     "check the folder or pass missing='skip'")
-        return open_rgb(path, shrink)
+        return _check_box(self.store, row, *open_rgb(path, shrink))
 
     def _iuv(self, row: int, augment: Augment) -> np.ndarray | None:  # (3,res,res)
         "Return the augmented IUV map of a row, None when it has none."
@@ -228,6 +237,12 @@ class _Pictures(_Rows):
         return augment.crop(np.asarray(wide), ((side - 1) / 2, (side - 1) / 2), res / 200, res, self.mode)
 
 # %% ../../nbs/18g_imageloader.ipynb #e1d11f6e
+def _moved(points: np.ndarray, augment: Augment) -> np.ndarray:
+    "Move sampling points with the crop and bring them back into the order of plain ones, row by row from left to right: the order is part of a network's input."
+    order = {} if len(points) == NUM_POINTS else dict(groups=None)
+    return transform_points(points, augment.rot_deg, augment.flip, augment.scale_factor, **order).astype(np.float32)
+
+
 class ImageDataset(_Pictures):
     "Augmented samples of one image store; `dataset[row]` depends on (seed, epoch, row) only."
 
@@ -235,7 +250,9 @@ class ImageDataset(_Pictures):
         row = int(row)
         if not 0 <= row < len(self): raise IndexError(f"{self.store.name} has {len(self)} rows, asked for row {row}")
         augment = self.augment(row)
-        try: crop, iuv = self._crop(row, augment), self._iuv(row, augment) if self.iuv else None
+        try:
+            crop, iuv = self._crop(row, augment), self._iuv(row, augment) if self.iuv else None
+            points = None if self.mask_points is None else self.mask_points(row)
         except (ValueError, FileNotFoundError) as e:
             if self.missing == "raise": raise
             return Skipped(self.store.name, row, self.store.images[row], str(e))
@@ -245,9 +262,8 @@ class ImageDataset(_Pictures):
         out |= row_labels(self.store, row, self.labels, augment, self.res, self.mode)
         if self.iuv is not None: out |= {"present/iuv": iuv is not None} | ({} if iuv is None else {"iuv": iuv})
         if self.mask_points is not None:
-            points = self.mask_points(row)
             out["present/mask_points"] = points is not None
-            if points is not None: out["mask_points"] = augment.mask_points(points).astype(np.float32)
+            if points is not None: out["mask_points"] = _moved(points, augment)
         return out
 
 # %% ../../nbs/18g_imageloader.ipynb #709717c9

@@ -186,14 +186,14 @@ class PyMAF(nn.Module):
         if layout not in ("exact", "reference") or (bank is not None and layout == "exact"):
             raise ValueError(f"expected layout 'exact', or 'reference' with a bank, got {layout!r} {'with' if bank is not None else 'without'} a bank")
         self.body, self.num_points, self.layout, self.seed, self.empty_masks = body, num_points, layout, seed, 0
-        channels = channels or (LIGHT_CHANNELS if backbone == "light" else RELEASED_CHANNELS)
+        channels = channels or (LIGHT_CHANNELS if str(backbone).startswith("light") else RELEASED_CHANNELS)
         vertices = sampled_vertices(body) if vertices is None else torch.as_tensor(vertices)
         if layout == "exact": self.register_buffer("points_grid", uniform_grid(num_points).T[None].contiguous())
         else: self.register_buffer("masks_points", _checked_bank(bank, num_points))
         self.register_buffer("mesh_topology", _topology_number(body.topology_id))
         self.feature_extractor = make_backbone(backbone) if isinstance(backbone, str) else backbone
         self.size = self.feature_extractor.size # px of the crop
-        self.deconv_layers = _deconv(self.feature_extractor.channels, channels[0], loops)
+        self.deconv_layers = _deconv(getattr(self.feature_extractor, "spatial_channels", self.feature_extractor.channels), channels[0], loops)
         self.maf_extractor = nn.ModuleList(MAFExtractor(vertices, channels) for _ in range(loops))
         seen = [channels[-1] * (len(vertices) if k else num_points) for k in range(loops)]
         mean = mean if isinstance(mean, MeanParams) else mean_params(mean)
