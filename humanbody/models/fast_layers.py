@@ -86,13 +86,13 @@ def fold_norms(
 
 # %% ../../nbs/27ac_fast_layers.ipynb #1dcb68af
 def inference_copy(
-    model: nn.Module, # PyMAF; HMR in float32 only
-    dtype: torch.dtype = torch.float32, # of feature_extractor and deconv_layers; the rest stays float32
+    model: nn.Module, # PyMAF or HMR
+    dtype: torch.dtype = torch.float32, # of the backbone and deconv_layers; the rest stays float32
 ) -> nn.Module: # in evaluation mode, without gradients; not to be trained or saved
     "Copy a model for inference: normalisation folded, up-sampling as convolutions, weights of the images' part in half precision if asked."
-    parts = [name for name in ("feature_extractor", "deconv_layers") if hasattr(model, name)]
-    if dtype != torch.float32 and len(parts) < 2:
-        raise ValueError(f"expected a model with feature_extractor and deconv_layers for {dtype}, found {type(model).__name__}; use torch.autocast")
+    parts = list(getattr(model, "backbone_parts", ())) or [name for name in ("feature_extractor", "deconv_layers") if hasattr(model, name)]
+    if dtype != torch.float32 and not parts:
+        raise ValueError(f"expected a model with feature_extractor and deconv_layers, or backbone_parts, for {dtype}, found {type(model).__name__}; use torch.autocast")
     out = deepcopy(model).eval().requires_grad_(False)
     fold_norms(out)
     for name in parts:

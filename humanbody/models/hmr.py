@@ -143,6 +143,7 @@ class HMR(Regressor):
         mean = mean if isinstance(mean, MeanParams) else mean_params(mean)
         super().__init__(net.channels, mean, hidden, dropout)
         for name, child in net.named_children(): self.add_module(name, child)
+        self.backbone_parts = tuple(name for name, _ in net.named_children())
         self.backbone, self.iterations, self.size = type(net), iterations, size or net.size
 
     def forward(self,
@@ -152,7 +153,9 @@ class HMR(Regressor):
     ) -> MeshOutput:
         "Return one state per iteration."
         check_images(images, self.size)
-        return MeshOutput(self.regress(self.backbone.features(self, images).pooled, state, iterations or self.iterations))
+        dtype = next(getattr(self, self.backbone_parts[0]).parameters()).dtype # half precision in an inference copy
+        pooled = self.backbone.features(self, images.to(dtype)).pooled
+        return MeshOutput(self.regress(pooled if torch.is_autocast_enabled(images.device.type) else pooled.to(self.fc1.weight.dtype), state, iterations or self.iterations))
 
 # %% ../../nbs/27a_hmr.ipynb #d185f830
 class MeshPoints(NamedTuple):
