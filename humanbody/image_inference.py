@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from .body import Body
@@ -28,7 +29,7 @@ from .models.hmr import HMR, MeshState, cameras_of, mesh_of
 from .models.mesh_files import SHIPPED_MESH, load_mesh_model
 from .models.mesh_released import open_mesh_model
 from .models.pymaf import PyMAF
-from .overlay import overlay, side_view
+from .overlay import COLORS, overlay, side_view
 from .rotation import rotmat_to_rotvec
 from .sequence import PoseSequence
 from .skeleton import get_skeleton
@@ -62,8 +63,6 @@ def open_image_model(
         net, report = open_mesh_model(path, body)
         return ImageModel(net, Path(path).name, "a released checkpoint; its body is the one it was trained on", isinstance(net, PyMAF))
     model = load_mesh_model(path, body)
-    if body is not None and model.body and model.body != body.topology_id:
-        raise ValueError(f"{path}: expected the body it was trained on (topology {model.body}), found {body.name} ({body.topology_id}); load that body")
     return ImageModel(model.net, Path(model.path).stem, str(model.card.get("data", "")) if model.card else "", model.spec.method == "pymaf" and model.spec.look == "mask")
 
 # %% ../nbs/46b_image_inference.ipynb #92e6395b1
@@ -178,13 +177,17 @@ def draw_people(
     result: PictureResult,
     faces: Tensor,  # (F,3)
     alpha: float = 0.85,
+    least: int = 0,  # px of the shorter side, smaller pictures are enlarged by a whole number
 ) -> np.ndarray:  # (H,3W,3) uint8: picture, overlay, everybody from the side
-    "Put the picture, the overlay and the side view beside each other; without people the side stays empty."
-    image = np.ascontiguousarray(result.picture.pixels)
+    "Put the picture, the overlay and each person's own side view beside each other; without people the side stays empty."
+    image, factor = np.ascontiguousarray(result.picture.pixels), -(-least // min(result.picture.size)) or 1
+    if factor > 1: image = np.asarray(Image.fromarray(image).resize([factor * n for n in result.picture.size], Image.Resampling.BICUBIC))
     if not result.people: return np.concatenate([image, image, np.full_like(image, 255)], 1)
     bodies = [torch.as_tensor(p.placed, dtype=torch.float32) for p in result.people]
-    K = torch.as_tensor(result.K, dtype=torch.float32)
-    return np.concatenate([image, overlay(image, bodies, faces, K, alpha), side_view(bodies, faces, image.shape[:2])], 1)
+    K = torch.as_tensor(result.K * [[factor], [factor], [1]], dtype=torch.float32)
+    edges = np.linspace(0, image.shape[1], len(bodies) + 1).round().astype(int)  # people beside each other hide each other from the side
+    sides = [side_view([b], faces, (image.shape[0], int(w)), colors=COLORS[i % len(COLORS):]) for i, (b, w) in enumerate(zip(bodies, np.diff(edges))) if w]
+    return np.concatenate([image, overlay(image, bodies, faces, K, alpha), *sides], 1)
 
 # %% ../nbs/46b_image_inference.ipynb #9efa3181
 def number_people(
@@ -252,9 +255,9 @@ def load_people(
     "Read what `save_people` wrote."
     data = load_npz(path)
     try: info = json.loads(str(data["info"]))
-    except (KeyError, ValueError): info = {}
+    except (KeyError, ValueError, RecursionError): info = {}
     lengths = {len(data[k]) for k in (*_FIELDS, "picture", "frame", "person", "box_px") if k in data and data[k].ndim}
-    if info.get("format") != "humanbody.imagepeople/1" or len(lengths) != 1 or not set(_FIELDS) <= data.keys():
+    if not isinstance(info, dict) or info.get("format") != "humanbody.imagepeople/1" or len(lengths) != 1 or not set(_FIELDS) <= data.keys():
         raise ValueError(f"{path}: expected people as save_people writes them, found {', '.join(list(data)[:6])}; predict again")
     return {k: v for k, v in data.items() if k != "info"} | dict(info=info)
 

@@ -251,6 +251,15 @@ def _evaluate_oks(predictions, store, protocol, body, annotations, ids) -> MeshE
     note = "all images of the annotation file" if ids is None else f"a subset of {asked} of {len(data['images'])} images, chosen by id: not the published number"
     return MeshEvaluation(protocol, get_skeleton("coco_17"), tuple(made), (), (), (note, f"{len(predictions.skipped)} predictions skipped"), None, predictions.skipped)
 
+# %% ../nbs/52g_mesh_evaluation.ipynb #drawabl0
+def _drawable(p: MeshPredictions, store: ImageStore, protocol: MeshProtocol) -> MeshPredictions:
+    "Leave out predictions that cannot be drawn into their picture."
+    good = np.isfinite(p.camera).all(1) & np.isfinite(p.rotmats).all((1, 2, 3)) & np.isfinite(p.betas).all(1)
+    if len(p) and not good.any():
+        raise ValueError(f"protocol {protocol.name} draws bodies into the picture: expected a crop camera, found none for {p.method or 'these predictions'}; score them under a protocol of joints or meshes")
+    bad = tuple(dict(row=int(r), image=store.images[r], reason="the prediction is not finite") for r in p.rows[~good])
+    return replace(p, rows=p.rows[good], rotmats=p.rotmats[good], betas=p.betas[good], camera=p.camera[good], skipped=(*p.skipped, *bad))
+
 # %% ../nbs/52g_mesh_evaluation.ipynb #7531fdd2
 def evaluate_mesh(
     predictions: MeshPredictions,
@@ -271,6 +280,7 @@ def evaluate_mesh(
     "Score predicted bodies under every convention of a protocol."
     protocol = get_mesh_protocol(protocol)
     refuse_without_truth(protocol, store, metrics)
+    if protocol.kind != "joints": predictions = _drawable(predictions, store, protocol)
     if protocol.kind in ("masks", "parts"): return _evaluate_masks(predictions, store, protocol, body, root, parts, rows, draws, seed, level)
     if protocol.kind == "keypoints": return _evaluate_oks(predictions, store, protocol, body, annotations, ids)
     return summarise(mesh_samples(predictions, store, protocol, body, bodies, rows), protocol, draws, seed, level)
@@ -279,6 +289,7 @@ def evaluate_mesh(
 def refuse_without_truth(protocol: str | MeshProtocol, store: ImageStore, metrics: Sequence[str] = ()) -> None:
     "Refuse a metric that the truth of a set cannot carry."
     protocol = get_mesh_protocol(protocol)
+    if not len(store): raise ValueError(f"{store.name}: expected at least one row to score, found none; check which rows were kept when the set was prepared")
     lost = [k for k in ("pose", "betas") if not store.present(k).any()] if protocol.kind == "joints" else []
     mesh = [m for m in metrics if m.startswith(("pve", "pa_pve"))]
     if mesh and (lost or not protocol.mesh_truth):

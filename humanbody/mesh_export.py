@@ -75,7 +75,10 @@ def read_obj(
             elif kind == "f": out.setdefault(name, ([], []))[1].append([int(x.split("/")[0]) - 1 - start for x in rest])
         except ValueError as e: raise ValueError(f"{path}, line {number}: expected numbers, found {line[:40]!r}; the file is damaged") from e
     if not out: raise ValueError(f"{path}: expected vertices and faces, found none; is it an OBJ file?")
-    return {k: (np.array(a, float), np.array(b, int)) for k, (a, b) in out.items()}
+    for k, (v, f) in out.items():
+        if {*map(len, v), *map(len, f)} - {3}: raise ValueError(f"{path}: expected x, y, z and triangles in object {k}, found lines of another length; triangulate it, or copy the file again")
+        if f and not (min(map(min, f)) >= 0 and max(map(max, f)) < len(v)): raise ValueError(f"{path}: expected faces of the {len(v)} vertices of object {k}, found others; the file is damaged")
+    return {k: (np.array(a, float).reshape(-1, 3), np.array(b, int).reshape(-1, 3)) for k, (a, b) in out.items()}
 
 # %% ../nbs/46a_mesh_export.ipynb #16078176
 _FLOAT, _UINT, _ARRAY, _INDEX = 5126, 5125, 34962, 34963  # constants of the glTF 2.0 specification

@@ -22,7 +22,7 @@ from .body import Body
 from .data.files import load_npz, save_npz
 from .data.imagestore import GENDERS, ImageStore
 from .mesh_predictions import MeshPredictions, girths_mm
-from .mesh_protocols import JointSet, MeshProtocol, _joint_sets, get_mesh_protocol, joint_set, picture_place
+from .mesh_protocols import JointSet, MeshProtocol, _joint_sets, get_mesh_protocol, h36m_trial, joint_set, picture_place
 from .metrics import mpjpe, n_mpjpe, pa_mpjpe
 from .skeleton import get_skeleton
 from .skinning import BodyOutput
@@ -159,6 +159,10 @@ def protocol_rows(
     "Return the rows of a set that a protocol scores."
     protocol = get_mesh_protocol(protocol)
     rows = np.arange(len(store))[slice(None) if rows is None else rows]
+    if protocol.trial:
+        first = np.array([h36m_trial(store.images[i]) == protocol.trial for i in rows], bool)
+        if len(rows) and not first.any(): raise ValueError(f"{store.name}: expected pictures of trial {protocol.trial} (as in S9_Photo_1.{protocol.camera or '60457274'}_000421.jpg), found names such as {store.images[rows[0]]!r}; use trial 0")
+        rows = rows[first]
     if not protocol.camera: return rows
     keep = np.array([picture_place(store.images[i])[1] == protocol.camera for i in rows], bool)
     if len(rows) and not keep.any(): raise ValueError(f"{store.name}: expected pictures of camera {protocol.camera} (as in S9_Photo_1.{protocol.camera}_000421.jpg) for protocol {protocol.name}, "
@@ -248,16 +252,20 @@ def mesh_samples(
     body: Body, # of the predictions
     bodies: Body | dict[str, Body] | None = None, # of the truth, by gender; None: `body` for everybody
     rows: Any = None, # None: all that the protocol scores
-    block: int = 16, # see `shard_rows`
+    block: int = 16, # rows worked on together, see `shard_rows`; what is skipped moves none of them
 ) -> MeshSamples:
     "Score predictions row by row under every convention."
     protocol = get_mesh_protocol(protocol)
     if protocol.kind != "joints": raise ValueError(f"protocol {protocol.name} scores {protocol.kind}, not joints; use evaluate_mesh")
+    wrong = [f"a {b.gender} body for {g} people" for g, b in (bodies if isinstance(bodies, dict) else {}).items() if b.gender in ("male", "female") and b.gender != g]
+    if wrong: raise ValueError(f"bodies: expected each gender's own body, found {', '.join(wrong)}; pass the files the other way round")
     bodies = dict.fromkeys(GENDERS, bodies or body) if not isinstance(bodies, dict) else bodies
-    good, bad = _usable(store, protocol, predictions, protocol_rows(store, protocol, rows))
+    rows = protocol_rows(store, protocol, rows)
+    good, bad = _usable(store, protocol, predictions, rows)
     mesh_too = protocol.mesh_truth
-    parts = []
-    for start in range(0, len(good), block): parts.append(_block(protocol, predictions, store, good[start:start + block], body, bodies, mesh_too))
+    at = {int(r): i // block for i, r in enumerate(rows)}
+    where = np.array([at[int(r)] for r in predictions.rows[good]], int)
+    parts = [_block(protocol, predictions, store, good[where == b], body, bodies, mesh_too) for b in dict.fromkeys(where.tolist())]
     if not parts: raise ValueError(f"{store.name}, protocol {protocol.name}: expected at least one row to score, found none of {len(predictions)}; "
                                    f"{len(bad)} were skipped{', the first because ' + bad[0]['reason'] if bad else ''}")
     join = lambda key: {n: np.concatenate([p[key][n] for p in parts]) for n in parts[0][key]}

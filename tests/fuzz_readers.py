@@ -3,7 +3,7 @@
 python tests/fuzz_readers.py                                    2000 inputs for each reader, 200 of them drawn and shrunk by hypothesis
 HUMANBODY_FUZZ=500 HUMANBODY_FUZZ_SEED=3 make fuzz              another number of inputs, another seed
 python tests/fuzz_readers.py --total 1000000 --record           a million inputs shared out by speed; writes tests/fuzz_record.json
-python tests/fuzz_readers.py --only read_bvh read_trc           these readers
+python tests/fuzz_readers.py --only read_bvh read_trc           these readers; with --record the others stay in the record
 python tests/fuzz_readers.py --repeat read_bvh 17               one input again, with its traceback
 A long run may be stopped: --record goes on behind the readers that are done (figures/fuzz/state_<seed>.json).
 """
@@ -59,15 +59,18 @@ def shares(found, seed, total):
     return {name: least[name] + -(-int(rest * weight[name] / whole) // 100) * 100 + 100 for name in found}
 
 
-def record(rows, seed, total):
-    """Write the record that is kept with the source."""
+def record(rows, seed, total, some=False):
+    """Write the record that is kept with the source; with `some` readers, those of the same seed that were not run stay."""
     tools = {k: version(k) for k in ("numpy", "hypothesis", "h5py", "av", "pillow", "atheris") if importlib.util.find_spec({"pillow": "PIL"}.get(k, k))}
     old = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     for name, r in rows.items():  # what fuzz_atheris.py counted for this seed stays
         if old.get("seed") == seed and "atheris" in old["per_reader"].get(name, {}): r["atheris"] = old["per_reader"][name]["atheris"]
-    head = dict(about=f"Written by `python tests/fuzz_readers.py --seed {seed} --total {total} --record`, the atheris counts by "
+    if some and old:
+        if old["seed"] != seed: raise SystemExit(f"fuzz: the record is of seed {old['seed']}, found {seed}; run these readers with --seed {old['seed']}")
+        rows, total = old["per_reader"] | rows, old.get("total", total)
+    head = dict(about=f"Written by `python tests/fuzz_readers.py --seed {seed} --total {total} --record`, readers that came later by `... --inputs N --only NAME ... --record`, the atheris counts by "
                 f"`python tests/fuzz_atheris.py --each N --seed {seed} --record`; input n of a reader follows from seed, name and n, and "
-                "`python tests/fuzz_readers.py --seed SEED --repeat NAME n` makes it again.", date=datetime.date.today().isoformat(), seed=seed,
+                "`python tests/fuzz_readers.py --seed SEED --repeat NAME n` makes it again.", date=datetime.date.today().isoformat(), seed=seed, total=total,
                 inputs=sum(r["inputs"] + r["hypothesis"] + r.get("atheris", 0) for r in rows.values()), readers=len(rows), refused=sum(r["refused"] for r in rows.values()),
                 failures=sum(len(r["failures"]) for r in rows.values()), seconds=round(sum(r["seconds"] for r in rows.values())),
                 versions=dict(python=platform.python_version(), **tools))
@@ -132,10 +135,10 @@ def main(argv=None):
         plan_file.parent.mkdir(parents=True, exist_ok=True)
         plan_file.write_text(json.dumps(plan, indent=1))
         print(f"fuzz: {sum(plan.values())} inputs shared out to {len(plan)} readers", flush=True)
-    rows = run_all(found, a.seed, {k: plan.get(k, LEAST) for k in found}, FAILED / f"state_{a.seed}_{a.total}.json" if a.record else None, 0 if a.bulk else DRAWN)
+    rows = run_all(found, a.seed, {k: plan.get(k, LEAST) for k in found}, FAILED / f"state_{a.seed}_{a.total or a.inputs}.json" if a.record else None, 0 if a.bulk else DRAWN)
     bad = sum(len(r["failures"]) for r in rows.values())
     if a.atheris: bad += coverage_guided(found, a.seed, a.atheris) != 0
-    if a.record: record(rows, a.seed, a.total)
+    if a.record: record(rows, a.seed, a.total, bool(a.only))
     print(f"fuzz: {sum(r['inputs'] + r['hypothesis'] for r in rows.values())} inputs to {len(rows)} readers, seed {a.seed}, {bad} failures, {time.time() - start:.0f} s")
     return 1 if bad else 0
 

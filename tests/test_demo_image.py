@@ -107,6 +107,15 @@ def test_video_gives_one_sequence_per_person(tmp_path, body):
     with pytest.raises(ValueError, match="cut.mp4"): list(read_pictures(tmp_path / "cut.mp4"))
 
 
+def test_people_file_of_odd_content(tmp_path, body):
+    """A damaged people file names itself; found by the fuzz run: info that is JSON, but no dictionary."""
+    people = dict(picture=np.array(["a"]), frame=np.zeros(1), person=np.zeros(1), box_px=np.zeros((1, 3)), rotmats=np.zeros((1, 24, 3, 3)), betas=np.zeros((1, 10)), camera=np.zeros((1, 3)),
+                  crop_trans=np.zeros((1, 3)), full_trans=np.zeros((1, 3)), full_weak=np.zeros((1, 4)), focal_px=np.zeros(1))
+    for info in ("[1]", "7", "{", '{"format": "other"}'):
+        np.savez(tmp_path / "p.npz", info=np.array(info), **people)
+        with pytest.raises(ValueError, match="p.npz: expected people"): load_people(tmp_path / "p.npz")
+
+
 def test_detector_without_transformers_says_how(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match="pip install"): box_finder("detector", tmp_path)

@@ -67,7 +67,9 @@ def _read_npy(stream, size: int, name: str, spare: int | None = None) -> np.ndar
     data, got = bytearray(need or 1), 0
     while got < need and (n := stream.readinto(memoryview(data)[got:])): got += n
     if got != need: raise broken(name, f"{need} bytes", f"{got}", "copy it again")
-    return np.ndarray(shape, dtype, buffer=data, order="F" if fortran else "C")
+    out = np.ndarray(shape, dtype, buffer=data, order="F" if fortran else "C")
+    if dtype.kind == "U" and need and np.frombuffer(data, np.dtype(np.uint32).newbyteorder(dtype.byteorder)).max() > 0x10FFFF: raise broken(name, "text", "numbers that are no letters", "copy it again")
+    return out
 
 # %% ../../nbs/00a_files.ipynb #e86678d6
 def load_npy(

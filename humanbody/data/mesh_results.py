@@ -67,9 +67,19 @@ def _sequence(path: Path, fps: float, method: str, who: Any, joints: Any, pose: 
                         trial=path.stem, info=dict(notes=list(notes)))
 
 # %% ../../nbs/13j_mesh_results.ipynb #eb1ad3b6
+def _as_people(data: dict) -> dict:
+    "Return parameters with people on the first axis, where they are one person's without it."
+    alone = (_SMPL.num_joints - 1, 3)
+    shape = np.shape(data["body_pose"])
+    if shape not in (alone, (*alone, 3), (alone[0] * 3,)): return data
+    own = dict(global_orient=np.reshape(data["global_orient"], (1, 1, *shape[1:])) if len(shape) > 1 else np.reshape(data["global_orient"], (1, 3)))
+    return data | {k: np.asarray(data[k])[None] for k in ("body_pose", *_PLACES) if k in data} | own | ({"betas": np.reshape(data["betas"], (1, -1))} if "betas" in data else {})
+
+
 def _read_frames(path: Path, data: dict, fps: float, layout: str = "phalp") -> list[PoseSequence]:
     "Read people frame by frame: PHALP, or parameters of one picture or clip."
-    frames = [data[k] for k in sorted(data, key=_natural)] if layout == "phalp" else [data]
+    names = sorted(data, key=_natural) if layout == "phalp" else []
+    frames = [data[k] for k in names] or [_as_people(data)]
     people: dict[Any, list] = {}
     for t, frame in enumerate(frames):
         place = next((frame[k] for k in _PLACES if k in frame), None)
@@ -78,7 +88,8 @@ def _read_frames(path: Path, data: dict, fps: float, layout: str = "phalp") -> l
         for i, raw in enumerate(rows): people.setdefault((ids[i],) if ids else (i, "place"), []).append((t, _person(path, raw)))
     if not people: raise ValueError(f"{path}: {len(frames)} frames and nobody in them; expected at least one person")
     method = "4D-Humans (HMR2.0, PHALP)" if layout == "phalp" else "SMPL parameters (HMR2.0, CameraHMR)"
-    return [replace(_track(path, key, rows, fps), method=method) for key, rows in sorted(people.items())]
+    made = [replace(_track(path, key, rows, fps), method=method) for key, rows in sorted(people.items())]
+    return [replace(s, info=s.info | dict(pictures=[str(names[t]) for t in s.frames])) for s in made] if names else made
 
 # %% ../../nbs/13j_mesh_results.ipynb #8970b127
 def _read_tracks(path: Path, data: dict, fps: float, world: bool = False) -> list[PoseSequence]:

@@ -94,6 +94,8 @@ def load_mesh_model(
                                 "and pass its file")
     weights = load_weights(path)
     said = weights.config
+    if body is not None and weights.body and weights.body != body.topology_id:
+        raise ValueError(f"{path}: expected the body it was trained on (topology {weights.body}), found {body.name} ({body.topology_id}); load that body")
     if said.get("kind") != "image_mesh":
         raise ValueError(f"{path}: expected an image-to-mesh model, found {said.get('model') or said.get('kind') or 'something else'}; open lifters with load_lifter, "
                          "released mesh checkpoints with load_released")

@@ -132,6 +132,7 @@ def head_reasons(
     said = []
     for key, (own, theirs) in mismatched.items():
         leaf = re.sub(r"^regressor\.\d+\.", "", key)
+        if own[:1] == theirs[:1]: continue # another width of the hidden layers
         if leaf == "decshape.weight":
             said.append(f"{key} gives {theirs[0]} shape coefficients in the file and {own[0]} in the model: build the model with mean parameters of {theirs[0]} shapes")
         elif leaf == "decpose.weight":

@@ -42,6 +42,8 @@ def build_mesh_model(
                          f"{', '.join(list(state)[:4])} and {max(len(state) - 4, 0)} more; build the model yourself and call load_released")
     prefix = _PREFIX[layout.name]
     options = {"mean": _mean(state, prefix)} | options
+    lost = [prefix + n for n in ("fc1.weight", "fc2.weight", "decpose.weight", "decshape.weight", "deccam.weight") if getattr(state.get(prefix + n), "ndim", 0) != 2]
+    if lost: raise ValueError(f"expected the regressor of a {layout.title} checkpoint, found no {', '.join(lost)}; the file is incomplete: copy it again")
     if prefix != "regressor.0.": return HMR("resnet50", hidden=len(state[prefix + "fc1.weight"]), **options)
     if body is None:
         raise ValueError(f"a {layout.title} checkpoint looks at vertices of an SMPL body between its loops; pass body=load_body('SMPL_NEUTRAL.pkl') with your SMPL file")

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .checkpoints import LoadReport, load_released, read_released
+from .mesh_layouts import find_layout
 from .released_keys import Family, released_args
 from ..skeleton import Skeleton, get_skeleton
 
@@ -37,6 +38,14 @@ def build_released(
     return cls(**args)
 
 
+def _not_a_lifter(state: dict[str, Tensor]) -> str:
+    "Say what a file without a known family is, and which function opens it."
+    if mesh := find_layout(state):
+        what = "open it with humanbody.models.mesh_released.open_mesh_model" if mesh.name != "imagenet" else "fill humanbody.models.resnet.ResNet50 with load_released"
+        return f"expected a checkpoint that lifts or reads keypoints, found a {mesh.title} checkpoint, which sees pictures; {what}"
+    return (f"expected a checkpoint of a known family, found the names {', '.join(list(state)[:4])} and {max(len(state) - 4, 0)} more; build the model yourself and call load_released")
+
+
 def open_released(
     path: str | Path, # torch checkpoint (or .safetensors)
     skeleton: str | Skeleton = "h36m_17", # of the file
@@ -44,9 +53,7 @@ def open_released(
 ) -> tuple[nn.Module, LoadReport]: # in evaluation mode
     "Recognise, build and fill the model of a released file; nothing in it is executed."
     _, state, _, (_, family) = read_released(path)
-    if family is None:
-        raise ValueError(f"{path}: expected a checkpoint of a known family, found the names {', '.join(list(state)[:4])} and "
-                         f"{max(len(state) - 4, 0)} more; build the model yourself and call load_released")
+    if family is None: raise ValueError(f"{path}: {_not_a_lifter(state)}")
     try: model = build_released(family, state, skeleton, **overrides)
     except ValueError as e: raise ValueError(f"{path}: {e}") from e
     return model.eval(), load_released(model, path)
