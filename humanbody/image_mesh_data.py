@@ -37,7 +37,7 @@ class ImageMeshSetup:
     rows: int = 0            # of each store, spread over it (sets are sorted by person, so the first ones are few people); 0: all
     val_rows: int = 0        # spread over the validation store; 0: all
     method: str = "hmr"      # hmr | spin | pymaf | pymaf_masks
-    backbone: str = "resnet50"  # or light, light_layout (HMR), vit
+    backbone: str = "resnet50"  # or light, light_joints (HMR), vit
     backbone_weights: str = ""  # .pth of ImageNet, for resnet50
     weights: str = ""        # start from these: of a run here, or released
     hidden: int = 1024       # of the regressors

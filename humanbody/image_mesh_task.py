@@ -27,6 +27,7 @@ from .fit_loop import spin_targets
 from .fit_people import crop_keypoints_px
 from .image_mesh_data import ImageBatches, ImageMeshConfig, open_set, tidy
 from .iuv_losses import IUV_WEIGHTS, iuv_losses
+from .joint_cells import joint_cells
 from .mesh_learner import MeshLearner, RealBodies, export_fits, gather_fits, iuv_targets, output_of
 from .mesh_losses import (
     MMPOSE_WEIGHTS, PYMAF_WEIGHTS, SPIN_WEIGHTS, MeshTarget, Predicted, Term, annotated, mmpose_keypoints, mmpose_losses, mmpose_target, predicted_of,
@@ -58,6 +59,7 @@ def loss_weights(
     "Return the published weights of a method with the configured replacements."
     out = dict(LOSS_WEIGHTS[config.weights_of or METHOD_WEIGHTS[config.method]])
     if config.adversarial: out |= dict(adversarial=config.adversarial, real=1.0, fake=1.0)
+    if config.backbone == "light_joints" and not config.method.startswith("pymaf"): out["cells"] = 4.0
     lost = [k for k in config.term_weights if k not in out]
     if lost: raise ValueError(f"term_weights: expected terms of {', '.join(out)}, found {', '.join(lost)}; correct the names")
     return out | {k: float(v) for k, v in config.term_weights.items()}
@@ -235,10 +237,10 @@ def _maps(self: ImageMeshTask, target: MeshTarget, rows: Tensor | None, side: in
 def _terms(self: ImageMeshTask, out: MeshOutput, target: MeshTarget, rows: Tensor | None = None) -> dict[str, Term]:
     "Return the terms of a batch, unweighted; `rows` (B,2), row and flip, name crops that come again."
     c, kind = self.config, self.config.weights_of or METHOD_WEIGHTS[self.config.method]
-    if kind == "mmpose": return self.mmpose_terms(out.final, target)
-    loops = out.states[1:] if c.method.startswith("pymaf") else [out.final]
-    predictions = self.predictions(loops, False)
-    if kind == "spin": return spin_losses(predictions[-1], target, average=c.average)
+    cells = {} if not (out.dense and "cells" in out.dense) else dict(cells=joint_cells(out.dense["cells"], target.keypoints2d[:, annotated()]))
+    if kind == "mmpose": return self.mmpose_terms(out.final, target) | cells
+    predictions = self.predictions(out.states[1:] if c.method.startswith("pymaf") else [out.final], False)
+    if kind == "spin": return spin_losses(predictions[-1], target, average=c.average) | cells
     terms = pymaf_losses(predictions, target, c.average)
     if out.dense is None or not any(self.weights.get(k) for k in IUV_WEIGHTS): return terms | ({} if out.dense is None else {k: Term(0 * v.sum(), 0, 0) for k, v in out.dense.items()})
     side = out.dense["u"].shape[-1]

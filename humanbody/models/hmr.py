@@ -52,7 +52,7 @@ def make_state(
 class MeshOutput:
     "What an image-to-mesh model says."
     states: list[MeshState] # HMR: one per iteration; PyMAF: mean parameters first; the last one is the answer
-    dense: dict[str, Tensor] | None = None # logits of the dense head (IUV), where there is one
+    dense: dict[str, Tensor] | None = None # logits of a dense head where there is one: IUV, or in training the cells of joints
     points: Tensor | None = None # (B,N,2) sampling points of the first loop in [-1,1], where there are any
 
     @property
@@ -154,8 +154,10 @@ class HMR(Regressor):
         "Return one state per iteration."
         check_images(images, self.size)
         dtype = next(getattr(self, self.backbone_parts[0]).parameters()).dtype # half precision in an inference copy
-        pooled = self.backbone.features(self, images.to(dtype)).pooled
-        return MeshOutput(self.regress(pooled if torch.is_autocast_enabled(images.device.type) else pooled.to(self.fc1.weight.dtype), state, iterations or self.iterations))
+        seen = self.backbone.features(self, images.to(dtype))
+        pooled = seen.pooled if torch.is_autocast_enabled(images.device.type) else seen.pooled.to(self.fc1.weight.dtype)
+        dense = dict(cells=seen.cells) if self.training and hasattr(seen, "cells") else None
+        return MeshOutput(self.regress(pooled, state, iterations or self.iterations), dense)
 
 # %% ../../nbs/27a_hmr.ipynb #d185f830
 class MeshPoints(NamedTuple):
