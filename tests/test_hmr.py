@@ -9,6 +9,7 @@ import torch
 from humanbody.body import load_body
 from humanbody.models.hmr import HMR, Regressor, cameras_of, make_state, mean_params, mesh_of, project
 from humanbody.models.resnet import make_backbone
+from humanbody.skeleton import get_skeleton
 
 TINY = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64, image_size=64, patch_size=16)
 
@@ -24,7 +25,7 @@ def close(a, b, atol):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), atol=atol, rtol=0)
 
 
-@pytest.mark.parametrize("backbone,options", [("light", {}), ("vit", TINY)])
+@pytest.mark.parametrize("backbone,options", [("light", {}), ("light_joints", {}), ("vit", TINY)])
 def test_copies_and_gradients(backbone, options):
     model = HMR(backbone, size=64, hidden=64, **options).eval()
     x = torch.randn(2, 3, 64, 64)
@@ -97,3 +98,22 @@ def test_mmpose_projection():
     camera = np.stack([rng("mml/s").uniform(0.5, 1.1, 4), rng("mml/tx").uniform(-0.2, 0.2, 4), rng("mml/ty").uniform(-0.2, 0.2, 4)], 1)
     points = torch.from_numpy(draw("mml/pj", (4, 24, 3)) * np.float32(0.4))
     np.testing.assert_allclose(project(points, torch.from_numpy(camera.astype(np.float32))) * 112, ref, 1e-5, 1e-4)
+
+
+def test_cells_of_joints_only_in_training():
+    """The backbone with joints says its maps while it learns; a step on them alone moves the mean places towards the keypoints."""
+    from humanbody.joint_cells import joint_cells
+    from humanbody.models.resnet import mean_places
+    model = HMR("light_joints", size=64, hidden=32)
+    assert model.eval()(torch.randn(2, 3, 64, 64)).dense is None
+    x, joints = torch.randn(4, 3, 64, 64), get_skeleton("spin_24").num_joints
+    goal = torch.cat([torch.rand(4, joints, 2) * 1.6 - 0.8, torch.ones(4, joints, 1)], -1)
+    opt = torch.optim.Adam(model.train().parameters(), 3e-3)
+    far = []
+    for _ in range(30):
+        cells = model(x).dense["cells"]
+        far.append(float((mean_places(cells)[0] - goal[..., :2]).norm(dim=-1).mean()))
+        opt.zero_grad()
+        joint_cells(cells, goal).value.backward()
+        opt.step()
+    assert far[-1] < 0.5 * far[0], far[::10]

@@ -174,7 +174,7 @@ class JointBackbone(nn.Module):
         super().__init__()
         joints, few, R = get_skeleton("spin_24").num_joints, 64, LightResidual
         self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True))
-        self.stage4, self.stage8, self.stage16 = (nn.Sequential(R(a, b, 2), R(b, c)) for a, b, c in ((32, 48, 64), (64, 128, 128), (128, 192, 192)))  # joint-literal: channels
+        self.stage4, self.stage8, self.stage16 = (nn.Sequential(R(a, b, 2), R(b, c)) for a, b, c in ((32, 48, 64), (64, 128, 128), (128, 192, 192)))  # joint-literal: widths
         self.down16, self.side8, self.join8 = nn.Conv2d(192, 96, 1), nn.Conv2d(128, 96, 1), R(96, 96)
         self.down8, self.side4, self.join4 = nn.Conv2d(96, 64, 1), nn.Conv2d(64, 64, 1), R(64, 64)
         self.joints = nn.Conv2d(64, joints, 1)
