@@ -50,6 +50,13 @@ class ImageModel:
         return self.net.size
 
 
+def _card_says(card: dict) -> str:
+    "Put a card into a sentence."
+    errors = next(iter((card.get("test") or {}).values()), {})
+    said = f"; MPJPE {errors['mpjpe_mm']:.0f} mm, PA-MPJPE {errors['pa_mpjpe_mm']:.0f} mm on {errors['people']} pictures of other people" if "mpjpe_mm" in errors else ""
+    return str(card.get("trained_on", "")) + said
+
+
 def open_image_model(
     path: str | Path = "light_mesh",  # shipped name, file of a run here (.safetensors), checkpoint of SPIN, PyMAF, mmpose or mmhuman3d; "untrained"
     body: Body | None = None,  # the body it predicts
@@ -66,7 +73,7 @@ def open_image_model(
         net, report = open_mesh_model(path, body)
         return ImageModel(fast(net), Path(path).name, "a released checkpoint; its body is the one it was trained on", isinstance(net, PyMAF))
     model = load_mesh_model(path, body)
-    return ImageModel(fast(model.net), Path(model.path).stem, str(model.card.get("data", "")) if model.card else "", model.spec.method == "pymaf" and model.spec.look == "mask")
+    return ImageModel(fast(model.net), Path(model.path).stem, _card_says(model.card or {}), model.spec.method == "pymaf" and model.spec.look == "mask")
 
 # %% ../nbs/46b_image_inference.ipynb #92e6395b1
 @dataclass(frozen=True, eq=False)

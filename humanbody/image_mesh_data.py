@@ -40,6 +40,7 @@ class ImageMeshSetup:
     backbone: str = "resnet50"  # or light, light_joints (HMR), vit
     backbone_weights: str = ""  # .pth of ImageNet, for resnet50
     weights: str = ""        # start from these: of a run here, or released
+    start_steps: int = 0     # of the head of light_joints on keypoints of the sets' own poses, before pictures (43ia)
     hidden: int = 1024       # of the regressors
     dropout: float = 0.5
     res: int = 224           # px of the crops

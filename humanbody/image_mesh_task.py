@@ -28,6 +28,7 @@ from .fit_people import crop_keypoints_px
 from .image_mesh_data import ImageBatches, ImageMeshConfig, open_set, tidy
 from .iuv_losses import IUV_WEIGHTS, iuv_losses
 from .joint_cells import joint_cells
+from .keypoint_start import keypoint_start
 from .mesh_learner import MeshLearner, RealBodies, export_fits, gather_fits, iuv_targets, output_of
 from .mesh_losses import (
     MMPOSE_WEIGHTS, PYMAF_WEIGHTS, SPIN_WEIGHTS, MeshTarget, Predicted, Term, annotated, mmpose_keypoints, mmpose_losses, mmpose_target, predicted_of,
@@ -143,7 +144,22 @@ class ImageMeshTask:
     def build_model(self) -> nn.Module:
         "Return a new learner."
         judge = Discriminator(self.config.judge) if self.real else None
-        return MeshLearner(start_net(self.config, self.body), judge, self.fits, self.config.channels_last)
+        net, again = start_net(self.config, self.body), self.config.resume == "latest" and (Path(self.config.out) / "last.pt").is_file()
+        if self.config.start_steps and not again: self.start_from_keypoints(net)
+        return MeshLearner(net, judge, self.fits, self.config.channels_last)
+
+# %% ../nbs/43j_image_mesh_task.ipynb #1c416f50
+def _start_from_keypoints(self: ImageMeshTask, net: nn.Module) -> None:
+    "Let the head learn from keypoints of the bodies that the sets know."
+    sets = [s.store for s in self.data.order if {"pose", "betas"} <= set(s.store.labels)]
+    pose, betas = (torch.cat([torch.from_numpy(np.asarray(s.values(k), np.float32)).flatten(1) for s in sets] or [torch.zeros(0, 1)]) for k in ("pose", "betas"))
+    have = pose.isfinite().all(1) & betas.isfinite().all(1)
+    say = logging.getLogger("humanbody").info
+    loss = keypoint_start(net, self.body, pose[have], betas[have, :10], self.config.start_steps, seed=self.config.seed, tell=lambda step, x: say("keypoints, step %d: %.3f", step, x))
+    say("the head starts from keypoints of %d bodies, loss %.3f", int(have.sum()), loss)
+
+
+ImageMeshTask.start_from_keypoints = _start_from_keypoints
 
 # %% ../nbs/43j_image_mesh_task.ipynb #1c416f51
 def _param_groups(self: ImageMeshTask, model: nn.Module) -> list:

@@ -90,8 +90,8 @@ def load_mesh_model(
     "Open an image-to-mesh model."
     path = files("humanbody") / f"assets/mesh/{name}.safetensors" if str(name) in SHIPPED_MESH else Path(name)
     if str(name) in SHIPPED_MESH and not path.is_file():
-        raise FileNotFoundError(f"{name}: expected the small model among the assets, found none: it does not ship yet; train it with nbs/runs/params/train_mesh_small.yaml "
-                                "and pass its file")
+        raise FileNotFoundError(f"{path}: expected the small model among the package's assets, found none; install the package again, or train it with "
+                                "nbs/runs/params/train_mesh_small.yaml and pass its file")
     weights = load_weights(path)
     said = weights.config
     if body is not None and weights.body and weights.body != body.topology_id:
