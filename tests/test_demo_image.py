@@ -121,6 +121,28 @@ def test_detector_without_transformers_says_how(monkeypatch, tmp_path):
     with pytest.raises(ImportError, match="pip install"): box_finder("detector", tmp_path)
 
 
+def test_a_local_detector_finds_the_people(tmp_path, body):
+    """A tiny detector of transformers that always sees one person in the middle: its box comes through to the mesh, a high threshold leaves nobody."""
+    tf = pytest.importorskip("transformers")
+    config = tf.YolosConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=[32, 32], patch_size=16, num_detection_tokens=1, id2label={0: "person"}, label2id={"person": 0})
+    net = tf.YolosForObjectDetection(config)
+    with torch.no_grad():
+        for head, last in ((net.class_labels_classifier, torch.tensor([1.0, 0.0])), (net.bbox_predictor, torch.logit(torch.tensor([0.5, 0.5, 0.4, 0.8])))):
+            head.layers[-1].weight.zero_()
+            head.layers[-1].bias.copy_(last)
+    net.save_pretrained(tmp_path / "detector")
+    tf.YolosImageProcessor(size=dict(height=32, width=32)).save_pretrained(tmp_path / "detector")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (100, 80, 3), dtype=np.uint8)).save(tmp_path / "in" / "a.png")
+    find = lambda threshold: box_finder("detector", tmp_path / "detector", 1.0, threshold)
+    (result,) = predict_pictures(open_image_model("untrained"), body, read_pictures(tmp_path / "in"), find(0.5))
+    box = result.people[0].box
+    np.testing.assert_allclose(box.center, (40, 50), atol=1)
+    assert abs(200 * box.scale - 80) < 1.5 and abs(box.score - 1 / (1 + np.exp(-1))) < 1e-3
+    (nobody,) = predict_pictures(open_image_model("untrained"), body, read_pictures(tmp_path / "in"), find(0.9))
+    assert not nobody.people and [s.what for s in nobody.skipped] == ["nobody"]
+
+
 def test_glb_opens_elsewhere(tmp_path, body):
     trimesh = pytest.importorskip("trimesh")
     path = write_glb(tmp_path / "a.glb", {"one": body.v_template.numpy()}, body.faces.numpy())
