@@ -6,6 +6,7 @@
 __all__ = ['pack_fits', 'unpack_fits', 'gather_fits', 'export_fits', 'RealBodies', 'MeshLearner', 'output_of', 'iuv_targets']
 
 # %% ../nbs/43i_mesh_learner.ipynb #a55bd3ac
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def gather_fits(
     for key, s in sets.items():
         if key in given:
             have = FitsStore(given[key])
-            rows = match_fits(s, have)[0]
+            rows, notes = match_fits(s, have)
+            for note in notes: logging.getLogger("humanbody").warning("%s, fits of %s: %s", given[key], key, note)
             if not (rows >= 0).any(): raise ValueError(f"{given[key]}: expected fits of images of {key}, found none of its {len(s)} rows; take the fits of this set")
             packed[first:first + len(s)][torch.from_numpy(rows >= 0)] = pack_fits(have)[rows[rows >= 0]]
         first += len(s)
